@@ -1,0 +1,55 @@
+"""What a run found, on the grid of the CT that came in."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from maxquery.labels import Label, Query
+from maxquery.volume import Grid
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One tumour component or one OOD region.
+
+    `label` is the tumour type's name, or 'OOD region'. Diameters are measured in the slice (of the
+    image's own stack) where the longest one lies; `queries` own at least a tenth of the finding, the
+    largest share first. Percentiles are the anomaly percentile, 0…100.
+    """
+
+    id: int
+    label: str
+    ood: bool
+    volume_ml: float
+    longest_diameter_mm: float
+    perpendicular_diameter_mm: float
+    centroid_ras_mm: tuple[float, float, float]
+    mean_percentile: float
+    peak_percentile: float
+    queries: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """The paper's case-level score: mean anomaly over predicted tumour voxels (Sec. 4.2)."""
+
+    raw: float
+    percentile: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Per voxel `(Z, Y, X)`: `labels` uint8, `anomaly` float16 or float32 (raw −max R), `clusters` uint8.
+
+    `clusters` holds the owning query's index + 1; 0 means 'not computed' and appears nowhere inside
+    the image. `case_score` is None when no tumour is predicted.
+    """
+
+    grid: Grid
+    labels: np.ndarray
+    anomaly: np.ndarray
+    clusters: np.ndarray
+    label_table: tuple[Label, ...]
+    queries: tuple[Query, ...]
+    findings: tuple[Finding, ...] = ()
+    case_score: CaseScore | None = None

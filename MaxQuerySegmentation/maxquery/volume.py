@@ -1,0 +1,67 @@
+"""A CT as numbers that know where they are in the patient."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where voxels lie: ITK's convention, axes in the order x, y, z, patient coordinates LPS, mm.
+
+    `size_xyz` in voxels; `direction` has one column per voxel axis (orthonormal).
+
+    >>> Grid((2, 2, 2), (1.0, 1.0, 3.0), (0.0, 0.0, 0.0)).voxel_volume_ml
+    0.003
+    """
+
+    size_xyz: tuple[int, int, int]
+    spacing_xyz_mm: tuple[float, float, float]
+    origin_lps_mm: tuple[float, float, float]
+    direction: np.ndarray = field(default_factory=lambda: np.eye(3))
+
+    @property
+    def shape_zyx(self) -> tuple[int, int, int]:
+        return self.size_xyz[::-1]
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        return float(np.prod(self.spacing_xyz_mm)) / 1000.0
+
+    @property
+    def index_to_lps(self) -> np.ndarray:
+        """`(4, 4)`: homogeneous voxel index (x, y, z) to patient position (LPS, mm)."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = self.direction * np.asarray(self.spacing_xyz_mm)
+        matrix[:3, 3] = self.origin_lps_mm
+        return matrix
+
+    @property
+    def index_to_ras(self) -> np.ndarray:
+        """`(4, 4)`: the same in Slicer's RAS."""
+        return np.diag([-1.0, -1.0, 1.0, 1.0]) @ self.index_to_lps
+
+    def ras_mm(self, zyx: np.ndarray) -> np.ndarray:
+        """Positions (RAS, mm) of voxel indices `(…, 3)` given in array order z, y, x."""
+        xyz = np.asarray(zyx, float)[..., ::-1]
+        matrix = self.index_to_ras
+        return xyz @ matrix[:3, :3].T + matrix[:3, 3]
+
+    def same_as(self, other: "Grid", tolerance_mm: float = 1e-3) -> bool:
+        """Whether every voxel of both grids lies within `tolerance_mm` of its counterpart."""
+        if self.size_xyz != other.size_xyz:
+            return False
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape_zyx])).reshape(3, -1).T
+        return bool(np.abs(self.ras_mm(corners) - other.ras_mm(corners)).max() <= tolerance_mm)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """`array`: `(C, Z, Y, X)` HU, one channel a phase; `grid`: where it lies."""
+
+    array: np.ndarray
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        if self.array.shape[1:] != self.grid.shape_zyx:
+            raise ValueError(f"array {self.array.shape} does not lie on a grid of {self.grid.shape_zyx}")
