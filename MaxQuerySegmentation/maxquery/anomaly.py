@@ -1,0 +1,41 @@
+"""Anomaly scores: one small function each, from the network's `Output` to `(B, Z, Y, X)`.
+
+Higher means less like anything the model has learned. To add a score, write a function and name it in
+`SCORES`.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from maxquery.network import Output, cluster_assignment
+
+Score = Callable[[Output], Tensor]
+
+
+def maxquery(output: Output) -> Tensor:
+    """A = −max_N R (Eq. 9), the paper's."""
+    return -output.responses.amax(dim=1)
+
+
+def max_assignment(output: Output) -> Tensor:
+    """A′ = −max_N M, the same after the softmax over queries (Sec. 3.3, Table 4)."""
+    return -cluster_assignment(output.responses).amax(dim=1)
+
+
+def maxlogit(output: Output) -> Tensor:
+    """−max_K Z, category level before the softmax (Hendrycks et al., ICML 2022)."""
+    return -output.segmentation.amax(dim=1)
+
+
+def msp(output: Output) -> Tensor:
+    """−max_K softmax(Z), maximal softmax probability (Hendrycks & Gimpel, ICLR 2017)."""
+    return -output.segmentation.softmax(dim=1).amax(dim=1)
+
+
+SCORES: dict[str, Score] = {
+    "maxquery": maxquery,
+    "max_assignment": max_assignment,
+    "maxlogit": maxlogit,
+    "msp": msp,
+}

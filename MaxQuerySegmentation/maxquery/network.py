@@ -1,0 +1,133 @@
+"""The network (Fig. 2): a U-Net gives pixel features, transformer blocks turn queries into cluster centres."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maxquery.backbone import attended_scales, build_backbone
+from maxquery.kmeans_attention import KMeansBlock
+from maxquery.labels import QueryDistribution
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All the sizes of one network. `backbone` is a plan's `architecture` as nnU-Net writes it.
+
+    `query_channels`: width of the transformer; `embedding_channels`: C, shared by pixel features and
+    cluster centres, where the responses are computed; `classes`: K, background included.
+    """
+
+    backbone: Mapping[str, Any]
+    input_channels: int
+    classes: int
+    distribution: QueryDistribution = field(default_factory=QueryDistribution)
+    query_channels: int = 128
+    embedding_channels: int = 32
+    heads: int = 8
+    drop_path: float = 0.2
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network says of a batch of windows.
+
+    `responses` R `(B, N, Z, Y, X)`, `classification` C_K `(B, N, K)`, `attention`: each block's logits
+    `(B, N, z, y, x)`, coarsest first.
+    """
+
+    responses: Tensor
+    classification: Tensor
+    attention: tuple[Tensor, ...]
+
+    @cached_property
+    def segmentation(self) -> Tensor:
+        """Z `(B, K, Z, Y, X)`."""
+        return aggregate(self.classification, cluster_assignment(self.responses))
+
+
+def query_response(centres: Tensor, pixels: Tensor) -> Tensor:
+    """R = C Pᵀ: centres `(B, N, C)` and pixel features `(B, C, Z, Y, X)` to `(B, N, Z, Y, X)`."""
+    return torch.einsum("bnc,bczyx->bnzyx", centres, pixels)
+
+
+def cluster_assignment(responses: Tensor) -> Tensor:
+    """M = softmax over the N queries of R (Eq. 3)."""
+    return responses.softmax(dim=1)
+
+
+def aggregate(classification: Tensor, assignment: Tensor) -> Tensor:
+    """Z = C_Kᵀ M (Eq. 4): `(B, N, K)` and `(B, N, Z, Y, X)` to logits `(B, K, Z, Y, X)`."""
+    return torch.einsum("bnk,bnzyx->bkzyx", classification, assignment)
+
+
+class QueryDecoder(nn.Module):
+    """N learnable queries, refined on one pixel scale after another, read out as centres and classes."""
+
+    def __init__(self, pixel_channels: list[int], finest_channels: int, architecture: Architecture):
+        super().__init__()
+        width, embedding = architecture.query_channels, architecture.embedding_channels
+        self.queries = nn.Parameter(torch.randn(architecture.distribution.total, width) * width**-0.5)
+        self.blocks = nn.ModuleList(
+            KMeansBlock(channels, width, heads=architecture.heads, drop_path=architecture.drop_path)
+            for channels in pixel_channels
+        )
+        self.pixel_embedding = nn.Sequential(
+            nn.Conv3d(finest_channels, embedding, 1), nn.InstanceNorm3d(embedding, affine=True)
+        )
+        self.centre_embedding = nn.Sequential(nn.Linear(width, embedding), nn.LayerNorm(embedding))
+        self.classifier = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, architecture.classes)
+        )
+
+    def forward(self, scales: list[Tensor], finest: Tensor) -> Output:
+        queries = self.queries.expand(finest.shape[0], -1, -1)
+        attention = []
+        for block, pixels in zip(self.blocks, scales, strict=True):
+            queries, logits = block(queries, pixels)
+            attention.append(logits)
+        centres, pixels = self.centre_embedding(queries), self.pixel_embedding(finest)
+        # Responses feed an argmax, a softmax and the anomaly score: full precision even under autocast.
+        with torch.autocast(finest.device.type, enabled=False):
+            responses = query_response(centres.float(), pixels.float())
+            classification = self.classifier(queries.float())
+        return Output(responses, classification, tuple(attention))
+
+
+class MaxQueryNet(nn.Module):
+    """nnU-Net's `encoder` and `decoder`, whose segmentation layers are a `QueryDecoder`.
+
+    The names are nnU-Net's own, so a stock checkpoint of the same plans is a backbone as it stands:
+    what it lacks is only under `decoder.seg_layers`.
+    """
+
+    def __init__(self, architecture: Architecture):
+        super().__init__()
+        self.architecture = architecture
+        plan = architecture.backbone
+        unet = build_backbone(plan["network_class_name"], plan["arch_kwargs"], architecture.input_channels)
+        self.encoder, self.decoder = unet.encoder, unet.decoder
+        del self.decoder.encoder  # the same module again; it would stand twice in every state dict
+        channels = list(self.encoder.output_channels)[::-1]
+        self.scales = attended_scales(plan["arch_kwargs"]["strides"])
+        self.decoder.seg_layers = QueryDecoder([channels[i] for i in self.scales], channels[-1], architecture)
+
+    @property
+    def query_decoder(self) -> QueryDecoder:
+        return self.decoder.seg_layers
+
+    def pixel_features(self, image: Tensor) -> list[Tensor]:
+        """Features of every decoder scale, the bottleneck first, full resolution last."""
+        skips = self.encoder(image)
+        features = [skips[-1]]
+        for upsample, stage, skip in zip(self.decoder.transpconvs, self.decoder.stages, skips[-2::-1], strict=True):
+            features.append(stage(torch.cat((upsample(features[-1]), skip), dim=1)))
+        return features
+
+    def forward(self, image: Tensor) -> Output:
+        """`image`: normalised windows `(B, channels, Z, Y, X)`."""
+        features = self.pixel_features(image)
+        return self.query_decoder([features[i] for i in self.scales], features[-1])

@@ -1,0 +1,128 @@
+"""Each equation of the paper against a loop written straight from its formula."""
+
+import math
+
+import pytest
+import torch
+
+from maxquery import anomaly, kmeans_attention, network
+from maxquery.backbone import attended_scales
+
+from .networks import BACKBONE, DISTRIBUTION, LABELS, PATCH, tiny_network
+
+
+@pytest.fixture
+def output() -> network.Output:
+    torch.manual_seed(1)
+    return network.Output(torch.randn(2, 5, 2, 3, 4) * 3, torch.randn(2, 5, 3), ())
+
+
+def _voxels(tensor):
+    batch, _, *size = tensor.shape
+    for b in range(batch):
+        for z in range(size[0]):
+            for y in range(size[1]):
+                for x in range(size[2]):
+                    yield b, (z, y, x), tensor[b, :, z, y, x].tolist()
+
+
+def test_eq_2_every_cluster_receives_the_sum_of_its_own_pixels():
+    torch.manual_seed(0)
+    logits, values = torch.randn(2, 4, 30), torch.randn(2, 30, 6)
+    gathered = kmeans_attention.gather(kmeans_attention.assign(logits), values)
+    expected = torch.zeros(2, 4, 6)
+    for b in range(2):
+        for pixel in range(30):
+            affinities = logits[b, :, pixel].tolist()
+            owner = affinities.index(max(affinities))
+            expected[b, owner] += values[b, pixel]
+    torch.testing.assert_close(gathered, expected)
+
+
+def test_eq_2_gives_no_gradient_to_the_affinities_but_their_supervision_does():
+    block = kmeans_attention.KMeansBlock(6, 16, heads=8, drop_path=0.0)
+    queries, logits = block(torch.randn(1, 4, 16), torch.randn(1, 6, 2, 4, 4))
+    queries.sum().backward(retain_graph=True)
+    assert block.to_key.weight.grad is None
+    logits.square().mean().backward()
+    assert block.to_key.weight.grad.abs().sum() > 0
+
+
+def test_response_is_the_product_of_centre_and_pixel_feature():
+    torch.manual_seed(0)
+    centres, pixels = torch.randn(2, 5, 7), torch.randn(2, 7, 2, 3, 4)
+    response = network.query_response(centres, pixels)
+    for b, (z, y, x), feature in _voxels(pixels):
+        for n in range(5):
+            expected = sum(c * p for c, p in zip(centres[b, n].tolist(), feature, strict=True))
+            assert response[b, n, z, y, x].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_eq_3_assignment_is_the_softmax_over_queries(output):
+    assignment = network.cluster_assignment(output.responses)
+    for b, (z, y, x), responses in _voxels(output.responses):
+        total = sum(math.exp(r) for r in responses)
+        for n, r in enumerate(responses):
+            assert assignment[b, n, z, y, x].item() == pytest.approx(math.exp(r) / total, abs=1e-6)
+
+
+def test_eq_4_segmentation_weighs_each_querys_classes_by_its_assignment(output):
+    for b, (z, y, x), shares in _voxels(network.cluster_assignment(output.responses)):
+        for k in range(3):
+            expected = sum(output.classification[b, n, k].item() * m for n, m in enumerate(shares))
+            assert output.segmentation[b, k, z, y, x].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_eq_9_anomaly_is_minus_the_maximal_response(output):
+    for b, (z, y, x), responses in _voxels(output.responses):
+        assert anomaly.maxquery(output)[b, z, y, x].item() == pytest.approx(-max(responses), abs=1e-6)
+
+
+def test_the_scores_it_is_compared_with_follow_their_formulas(output):
+    assignment, logits = network.cluster_assignment(output.responses), output.segmentation
+    for b, (z, y, x), shares in _voxels(assignment):
+        assert anomaly.max_assignment(output)[b, z, y, x].item() == pytest.approx(-max(shares), abs=1e-6)
+    for b, (z, y, x), classes in _voxels(logits):
+        assert anomaly.maxlogit(output)[b, z, y, x].item() == pytest.approx(-max(classes), abs=1e-6)
+        total = sum(math.exp(c) for c in classes)
+        expected = -max(math.exp(c) / total for c in classes)
+        assert anomaly.msp(output)[b, z, y, x].item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", anomaly.SCORES)
+def test_every_score_maps_each_voxel_once(name, output):
+    assert anomaly.SCORES[name](output).shape == (2, 2, 3, 4)
+
+
+def test_the_network_gives_responses_classes_and_one_attention_a_block():
+    output = tiny_network()(torch.randn(2, 1, *PATCH))
+    assert output.responses.shape == (2, DISTRIBUTION.total, *PATCH)
+    assert output.classification.shape == (2, DISTRIBUTION.total, len(LABELS))
+    assert [tuple(a.shape[2:]) for a in output.attention] == [(4, 2, 2), (4, 4, 4), (8, 8, 8), (8, 16, 16)]
+
+
+def test_the_default_network_is_the_papers():
+    six_stages = [[1, 1, 1], *[[2, 2, 2]] * 5]
+    strides = [2 ** (5 - i) for i in attended_scales(six_stages)]
+    assert strides == [32, 16, 8, 4]
+    architecture = network.Architecture(BACKBONE, 1, 7)
+    assert architecture.distribution.sizes == (16, 4, 12)
+    assert (architecture.heads, architecture.drop_path) == (8, 0.2)
+
+
+def test_a_stock_nnunet_of_the_same_plan_fills_everything_but_the_queries():
+    from maxquery.backbone import build_backbone
+
+    stock = build_backbone(BACKBONE["network_class_name"], BACKBONE["arch_kwargs"], 1).state_dict()
+    missing = [name for name in tiny_network().state_dict() if name not in stock]
+    assert missing and all(".seg_layers." in name for name in missing)
+
+
+def test_a_residual_encoder_backbone_works_as_well():
+    kwargs = {k: v for k, v in BACKBONE["arch_kwargs"].items() if k != "n_conv_per_stage"}
+    residual = {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
+        "arch_kwargs": kwargs | {"n_blocks_per_stage": [1] * 4},
+    }
+    model = network.MaxQueryNet(network.Architecture(residual, 1, 3, DISTRIBUTION, 16, 8))
+    assert model(torch.randn(1, 1, *PATCH)).segmentation.shape == (1, 3, *PATCH)
