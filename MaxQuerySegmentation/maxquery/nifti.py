@@ -1,0 +1,86 @@
+"""What ITK lets pass in a NIfTI file: a wrong header, missing voxels, and voxels that are not numbers."""
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from .errors import InputError
+from .plausibility import bad_spacing, not_finite
+
+HEADER_BYTES = 348
+CHUNK_BYTES = 1 << 22
+FLOATS = {16: "f4", 64: "f8"}  # NIfTI's numbers for its datatypes
+
+
+class Announced(NamedTuple):
+    """What a header says: where the voxels start, how many bytes they fill, their type if it is a float."""
+
+    start: int
+    voxel_bytes: int
+    float_type: np.dtype | None
+
+
+def check_nifti(path: Path) -> None:
+    """Reads the file once without keeping it.
+
+    Raises `InputError` where it is not NIfTI-1, is damaged or ends early, where a size or a spacing is
+    zero, negative or not a number, and where a voxel is not a finite number. ITK would read missing and
+    invalid voxels as 0 and a spacing of 0 as 1 mm.
+    """
+    with path.open("rb") as plain:
+        zipped = plain.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path) if zipped else path.open("rb") as stream:
+            announced = _announced(stream.read(HEADER_BYTES), path.name)
+            stream.read(announced.start - HEADER_BYTES)
+            found, invalid = _read_through(stream, announced)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise truncated(path.name, "its compressed data ends early or is damaged") from error
+    if found < announced.voxel_bytes:
+        raise truncated(path.name, f"its header announces {announced.voxel_bytes:,} bytes of voxels and the "
+                        f"file holds {found:,}")
+    if invalid:
+        raise not_finite(invalid, announced.voxel_bytes // announced.float_type.itemsize)
+
+
+def truncated(name: str, evidence: str) -> InputError:
+    return InputError("truncated", f"{name} is incomplete or damaged: {evidence}.",
+                      "Copy or download the file again.")
+
+
+def _announced(header: bytes, name: str) -> Announced:
+    if len(header) < HEADER_BYTES:
+        raise truncated(name, f"a NIfTI header has {HEADER_BYTES} bytes and the file holds {len(header)}")
+    order = next((o for o in "<>" if struct.unpack_from(o + "i", header)[0] == HEADER_BYTES), None)
+    rank, *size = struct.unpack_from(f"{order}8h", header, 40) if order else (0,)
+    if not 1 <= rank <= 7 or header[344:347] != b"n+1":
+        raise InputError("unreadable", f"{name} does not hold a NIfTI-1 image.",
+                         "Save the CT again as .nii.gz or .nrrd, for example with 3D Slicer.")
+    if min(size[: min(rank, 3)]) < 1:
+        raise InputError("size", f"{name} announces a size of {' × '.join(map(str, size[:3]))} voxels.",
+                         "Export the CT again.")
+    spacing = struct.unpack_from(f"{order}3f", header, 80)[: min(rank, 3)]
+    if not all(math.isfinite(s) and s > 0 for s in spacing):
+        raise bad_spacing(spacing)
+    datatype, bits = struct.unpack_from(f"{order}2h", header, 70)
+    (offset,) = struct.unpack_from(f"{order}f", header, 108)
+    start = int(offset) if math.isfinite(offset) and HEADER_BYTES < offset < CHUNK_BYTES else HEADER_BYTES
+    float_type = np.dtype(order + FLOATS[datatype]) if datatype in FLOATS else None
+    return Announced(start, math.prod(max(n, 1) for n in size[:rank]) * max(bits, 1) // 8, float_type)
+
+
+def _read_through(stream: BinaryIO, announced: Announced) -> tuple[int, int]:
+    """Bytes of voxels found (counted not far beyond what is announced), and how many floats are invalid."""
+    found = invalid = 0
+    while found <= announced.voxel_bytes and (chunk := stream.read(CHUNK_BYTES)):
+        if announced.float_type is not None:
+            count = min(len(chunk), announced.voxel_bytes - found) // announced.float_type.itemsize
+            values = np.frombuffer(chunk, announced.float_type, count)
+            invalid += count - int(np.isfinite(values).sum())
+        found += len(chunk)
+    return found, invalid
