@@ -1,0 +1,229 @@
+"""From a CT to labels, anomaly and owning queries on the CT's own grid."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maxquery.anomaly import SCORES
+from maxquery.bundle import Bundle, check_tensors
+from maxquery.errors import InputError, MachineError
+from maxquery.findings import FindingParameters, find
+from maxquery.labels import QueryDistribution
+from maxquery.model_grid import ModelGrid
+from maxquery.network import Architecture, MaxQueryNet
+from maxquery.organ import keep_organ
+from maxquery.result import CaseScore, Prediction
+from maxquery.volume import Volume
+from maxquery.windows import stitch
+
+Quality = Literal["accurate", "fast"]
+Report = Callable[[str, float, str], None]
+
+
+@dataclass(frozen=True)
+class PredictionParameters:
+    """How a prediction is made.
+
+    `device`: auto takes CUDA, then Apple's MPS, then the CPU. `quality`: accurate computes in 32 bit on
+    windows that overlap by half; fast lets the hardware use 16 bit and overlaps by three tenths.
+    `score`: which anomaly score of `maxquery.anomaly.SCORES` is mapped.
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    quality: Quality = "fast"
+    score: str = "maxquery"
+    findings: FindingParameters = field(default_factory=FindingParameters)
+
+    @property
+    def step(self) -> float:
+        return 0.5 if self.quality == "accurate" else 0.7
+
+
+@dataclass
+class RunLog:
+    """What happened on the way: seconds per stage, what was computed where, what a person should know."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    device: str = ""
+    backend: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+def silent(stage: str, fraction: float, message: str) -> None:
+    """A `Report` for nobody. One that raises `Cancelled` stops the run where it is."""
+
+
+def predict(
+    volume: Volume,
+    bundle: Bundle,
+    parameters: PredictionParameters = PredictionParameters(),
+    report: Report = silent,
+    log: RunLog | None = None,
+) -> Prediction:
+    """Segments `volume` and maps its anomaly. `report(stage, fraction, message)` hears of the progress.
+
+    Raises InputError when the volume has other channels than the bundle, MachineError when the device
+    asked for is missing or memory does not suffice.
+
+    >>> prediction = predict(read_case([path]).volume, load_bundle("liver-demo"))  # doctest: +SKIP
+    """
+    log = RunLog() if log is None else log
+    _check_channels(volume, bundle)
+    network = build_network(bundle)
+    grid = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
+
+    with _timed(log, "prepare"):
+        report("prepare", 0.0, "Resampling to the model's grid")
+        image = model_input(volume, bundle, grid)
+    with _timed(log, "network"):
+        channels, owner = _run_network(network, image, bundle, parameters, report, log)
+    with _timed(log, "restore"):
+        labels, anomaly = _restore(grid, channels, volume.grid.shape_zyx, report)
+        clusters = np.empty(volume.grid.shape_zyx, np.uint8)
+        grid.nearest_out((owner + 1).cpu().numpy(), clusters)
+    with _timed(log, "findings"):
+        report("findings", 0.0, "Measuring what was found")
+        keep_organ(labels, bundle.labels, volume.grid, log.warnings)
+        percentile = bundle.calibration.percentile(anomaly)
+        findings = find(labels, percentile, clusters, volume.grid, bundle.labels, parameters.findings)
+    return Prediction(
+        volume.grid, labels, anomaly, clusters, bundle.labels, bundle.queries, findings,
+        case_score(labels, anomaly, bundle),
+    )  # fmt: skip
+
+
+def model_input(volume: Volume, bundle: Bundle, grid: ModelGrid) -> Tensor:
+    """`(C, z, y, x)`: the volume on the model's grid, each channel normalised as the bundle says."""
+    image = torch.stack([grid.resample_in(channel) for channel in volume.array])
+    for channel, n in zip(image, bundle.normalisation, strict=True):
+        channel.clamp_(n.lower_hu, n.upper_hu).sub_(n.mean_hu).div_(n.std_hu)
+    return image
+
+
+def case_score(labels: np.ndarray, anomaly: np.ndarray, bundle: Bundle) -> CaseScore | None:
+    """Mean raw anomaly over predicted tumour voxels (Sec. 4.2); None without any."""
+    tumour = np.isin(labels, bundle.tumour_values)
+    if not tumour.any():
+        return None
+    raw = float(anomaly[tumour].mean(dtype=np.float64))
+    return CaseScore(raw, float(bundle.calibration.percentile(np.array([raw]))[0]))
+
+
+def build_network(bundle: Bundle) -> MaxQueryNet:
+    """The bundle's network with its weights, in 32 bit on the CPU, ready to predict."""
+    sizes = {k: v for k, v in bundle.architecture.items() if k != "backbone"}
+    network = MaxQueryNet(
+        Architecture(
+            backbone=bundle.architecture["backbone"],
+            input_channels=len(bundle.channels),
+            classes=len(bundle.labels),
+            distribution=bundle.query_distribution or QueryDistribution(),
+            **sizes,
+        )
+    )
+    check_tensors(bundle.weights, network.state_dict())
+    network.load_state_dict({name: tensor.float() for name, tensor in bundle.weights.items()})
+    return network.eval()
+
+
+def _check_channels(volume: Volume, bundle: Bundle) -> None:
+    expected, found = len(bundle.channels), len(volume.array)
+    if expected != found:
+        names = ", ".join(channel.name for channel in bundle.channels)
+        raise InputError(
+            "phases",
+            f"The model '{bundle.name}' takes {expected} image(s) ({names}), {found} came.",
+            "Give one file a phase, in that order.",
+        )
+
+
+def _run_network(
+    network: MaxQueryNet, image: Tensor, bundle: Bundle, parameters: PredictionParameters, report: Report, log: RunLog
+) -> tuple[Tensor, Tensor]:
+    """`(K + 1, z, y, x)`: segmentation logits and anomaly; and each voxel's owning query `(z, y, x)`."""
+    for device, keep_on in _footprints(parameters.device):
+        log.device, log.backend = _device_name(device), "torch"
+        try:
+            return _run_on(device, keep_on, network, image, bundle, parameters, report, log)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            log.warnings.append(f"{log.device} ran out of memory; trying with less.")
+    raise MachineError(
+        "memory", "The machine has too little memory for this CT.", "Close other programs, or crop the CT to the organ."
+    )
+
+
+def _run_on(device, keep_on, network, image, bundle, parameters, report, log) -> tuple[Tensor, Tensor]:
+    network.to(device)
+    autocast = _autocast(device, parameters.quality)
+    if autocast.fast_dtype is torch.bfloat16 and autocast._enabled:
+        network.to(memory_format=torch.channels_last_3d)
+        log.backend = "torch, bfloat16"
+    score = SCORES[parameters.score]
+
+    @torch.inference_mode()
+    def window(cut: Tensor) -> tuple[Tensor, Tensor]:
+        with autocast:
+            output = network(cut[None].to(device))
+        channels = torch.cat((output.segmentation[0], score(output)), dim=0)
+        return channels, output.responses[0].argmax(dim=0).to(torch.uint8)
+
+    def advance(fraction: float) -> None:
+        report("network", fraction, f"Segmenting on {log.device}")
+
+    return stitch(image, bundle.patch_zyx, parameters.step, len(bundle.labels) + 1, window, keep_on, advance)
+
+
+def _autocast(device: torch.device, quality: Quality) -> torch.autocast:
+    # On a CPU bfloat16 pays only where matrices of it are multiplied in hardware.
+    if device.type == "cpu":
+        fast = quality == "fast" and torch.cpu._is_amx_tile_supported()
+        return torch.autocast("cpu", torch.bfloat16, enabled=fast)
+    return torch.autocast(device.type, torch.float16, enabled=quality == "fast" and device.type == "cuda")
+
+
+def _footprints(wanted: str) -> Iterator[tuple[torch.device, torch.device]]:
+    """Where to compute and where to keep the stitched volume, from the fastest to the most modest."""
+    cpu = torch.device("cpu")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        wanted = next(name for name, there in available.items() if there)
+    if not available[wanted]:
+        raise MachineError("device", f"This machine has no usable '{wanted}' device.", "Use --device auto or cpu.")
+    if wanted != "cpu":
+        yield torch.device(wanted), torch.device(wanted)
+        yield torch.device(wanted), cpu
+    yield cpu, cpu
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _restore(grid: ModelGrid, channels: Tensor, shape_zyx, report: Report) -> tuple[np.ndarray, np.ndarray]:
+    """Labels uint8 and raw anomaly float16 on the input's grid; `channels` never exist there as a whole."""
+    labels, anomaly = np.empty(shape_zyx, np.uint8), np.empty(shape_zyx, np.float16)
+    labels_out, anomaly_out = grid.canonical(labels), grid.canonical(anomaly)
+    for z, full in grid.slices_out(channels):
+        labels_out[z] = full[:-1].argmax(dim=0).to(torch.uint8).cpu().numpy()
+        anomaly_out[z] = full[-1].cpu().numpy()
+        report("restore", (z + 1) / len(labels_out), "Back to the CT's own grid")
+    return labels, anomaly
+
+
+class _timed:
+    """Adds the seconds spent inside to the log."""
+
+    def __init__(self, log: RunLog, stage: str):
+        self.log, self.stage = log, stage
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_) -> None:
+        self.log.seconds[self.stage] = round(time.perf_counter() - self.start, 3)

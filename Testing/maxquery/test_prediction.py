@@ -1,0 +1,181 @@
+"""Prediction on volumes of any size and geometry, stitched in bounded memory."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from maxquery.errors import Cancelled, InputError, MachineError
+from maxquery.model_grid import ModelGrid
+from maxquery.prediction import PredictionParameters, RunLog, build_network, predict
+from maxquery.volume import Grid, Volume
+from maxquery.windows import Stitcher, stitch, window_starts
+
+from .networks import LABELS, PATCH, tiny_bundle
+
+CPU = torch.device("cpu")
+ACCURATE = PredictionParameters(device="cpu", quality="accurate")
+
+
+def _volume(shape=(12, 30, 34), spacing=(2.0, 2.5, 5.0), direction=None) -> Volume:
+    rng = np.random.default_rng(0)
+    grid = Grid(shape[::-1], spacing, (10.0, -20.0, 30.0), np.eye(3) if direction is None else direction)
+    return Volume(rng.normal(60, 60, (1, *shape)).astype(np.float32), grid)
+
+
+@given(
+    angles=st.tuples(*[st.floats(-180, 180)] * 3),
+    spacing=st.tuples(*[st.floats(0.4, 6)] * 3),
+    size=st.tuples(*[st.integers(1, 12)] * 3),
+    flip=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_spacing_and_orientation_comes_back_voxel_for_voxel(angles, spacing, size, flip):
+    direction = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag([-1 if flip else 1, 1, 1])
+    grid = Grid(size, spacing, (1.0, 2.0, 3.0), direction)
+    mapping = ModelGrid.of(grid, (3.0, 2.0, 2.0))
+    values = np.arange(np.prod(size)).reshape(grid.shape_zyx)
+    restored = np.empty_like(values)
+    mapping.canonical(restored)[:] = mapping.canonical(values)
+    assert (restored == values).all()
+    # Along each model axis the patient coordinate (S, P, L) grows.
+    for axis, patient_axis in zip(range(3), (2, 1, 0), strict=True):
+        column = 2 - mapping.axes[axis]
+        assert (grid.direction[patient_axis, column] < 0) == mapping.flips[axis]
+
+
+def test_a_linear_ramp_survives_the_way_to_the_models_grid_and_back():
+    grid = Grid((40, 36, 20), (1.5, 1.5, 3.0), (0.0, 0.0, 0.0), np.diag([1.0, -1.0, 1.0]))
+    z, y, x = np.meshgrid(*[np.arange(n) for n in grid.shape_zyx], indexing="ij")
+    ramp = (2.0 * z + 1.0 * y - 0.5 * x).astype(np.float32)
+    mapping = ModelGrid.of(grid, (4.0, 2.0, 2.0))
+    small = mapping.resample_in(ramp)
+    back = np.empty_like(ramp)
+    for z, full in mapping.slices_out(small[None]):
+        mapping.canonical(back)[z] = full[0].numpy()
+    inside = (slice(3, -3),) * 3
+    # The averaging kernel has few samples, so a position may be off by a few hundredths of a voxel (2 units).
+    assert np.abs(back - ramp)[inside].max() < 0.05 * 2
+
+
+def test_the_answer_does_not_depend_on_how_the_same_anatomy_is_stored():
+    volume = _volume()
+    straight = predict(volume, tiny_bundle(), ACCURATE)
+    grid = volume.grid
+    flipped_grid = Grid(
+        grid.size_xyz,
+        grid.spacing_xyz_mm,
+        tuple((grid.index_to_lps @ [*np.array(grid.size_xyz) - 1, 1])[:3]),
+        -np.eye(3),
+    )
+    flipped = predict(Volume(volume.array[:, ::-1, ::-1, ::-1], flipped_grid), tiny_bundle(), ACCURATE)
+    assert (flipped.labels[::-1, ::-1, ::-1] == straight.labels).all()
+    assert (flipped.anomaly[::-1, ::-1, ::-1] == straight.anomaly).all()
+
+
+def test_the_prediction_lies_on_the_inputs_exact_grid():
+    direction = Rotation.from_euler("xyz", (10, 20, 30), degrees=True).as_matrix()
+    volume = _volume(direction=direction)
+    prediction = predict(volume, tiny_bundle(), ACCURATE)
+    assert prediction.grid is volume.grid
+    for array in (prediction.labels, prediction.anomaly, prediction.clusters):
+        assert array.shape == volume.grid.shape_zyx
+    assert prediction.clusters.min() >= 1 and prediction.clusters.max() <= 8
+
+
+def test_one_window_is_stitched_to_what_the_network_said_of_it():
+    bundle = tiny_bundle()
+    network = build_network(bundle)
+    image = torch.randn(1, *PATCH)
+
+    def window(cut):
+        with torch.inference_mode():
+            output = network(cut[None])
+        return output.segmentation[0], output.responses[0].argmax(0)
+
+    stitched, owner = stitch(image, PATCH, 0.5, len(LABELS), window, CPU, lambda fraction: None)
+    expected, expected_owner = window(image)
+    torch.testing.assert_close(stitched, expected)
+    assert (owner == expected_owner).all()
+
+
+def test_a_volume_smaller_than_the_window_is_padded_and_cut_back():
+    prediction = predict(_volume(shape=(2, 5, 6)), tiny_bundle(), ACCURATE)
+    assert prediction.labels.shape == (2, 5, 6)
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 60)] * 3),
+    patch=st.tuples(*[st.integers(1, 24)] * 3),
+    step=st.floats(0.3, 1.0),
+)
+def test_windows_cover_every_voxel_and_never_leave_the_volume(shape, patch, step):
+    seen = np.zeros(tuple(max(s, p) for s, p in zip(shape, patch, strict=True)), bool)
+    for start in window_starts(seen.shape, patch, step):
+        where = tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))
+        assert seen[where].shape == patch
+        seen[where] = True
+    assert seen.all()
+
+
+def test_what_is_stitched_does_not_grow_with_the_number_of_queries():
+    stitcher = Stitcher(len(LABELS) + 1, (20, 30, 40), CPU)
+    held = sum(t.numel() * t.element_size() for t in vars(stitcher).values())
+    assert held == 20 * 30 * 40 * (4 * (len(LABELS) + 1) + 4 + 4 + 1)
+
+
+def test_the_same_input_gives_the_same_bits():
+    first, second = (predict(_volume(), tiny_bundle(), ACCURATE) for _ in range(2))
+    assert (first.anomaly == second.anomaly).all() and (first.clusters == second.clusters).all()
+
+
+def test_a_report_that_cancels_stops_the_run():
+    def stop(stage, fraction, message):
+        if stage == "network":
+            raise Cancelled()
+
+    with pytest.raises(Cancelled):
+        predict(_volume(), tiny_bundle(), ACCURATE, stop)
+
+
+def test_progress_of_the_network_rises_to_one():
+    fractions = []
+    predict(_volume(), tiny_bundle(), ACCURATE, lambda s, f, m: fractions.append(f) if s == "network" else None)
+    assert fractions == sorted(fractions) and fractions[-1] == 1.0
+
+
+def test_the_wrong_number_of_phases_is_named():
+    volume = _volume()
+    two = replace(volume, array=np.concatenate([volume.array, volume.array]))
+    with pytest.raises(InputError, match=r"takes 1 image.*2 came"):
+        predict(two, tiny_bundle(), ACCURATE)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(MachineError, match="cuda"):
+        predict(_volume(), tiny_bundle(), PredictionParameters(device="cuda"))
+
+
+def test_running_out_of_gpu_memory_falls_back_to_the_cpu_and_says_so(monkeypatch):
+    """No GPU in CI: the two GPU footprints are played by the CPU, and made to fail."""
+    from maxquery import prediction
+
+    run_on, places = prediction._run_on, [("gpu", "gpu"), ("gpu", "cpu"), ("cpu", "cpu")]
+
+    def fail_on_gpu(device, keep_on, *rest):
+        if device == "gpu":
+            raise torch.OutOfMemoryError
+        return run_on(CPU, CPU, *rest)
+
+    monkeypatch.setattr(prediction, "_footprints", lambda wanted: iter(places))
+    monkeypatch.setattr(prediction, "_device_name", str)
+    monkeypatch.setattr(prediction, "_run_on", fail_on_gpu)
+    log = RunLog()
+    fallen_back = predict(_volume(), tiny_bundle(), ACCURATE, log=log)
+    assert log.device == "cpu" and sum("out of memory" in w for w in log.warnings) == 2
+    assert (fallen_back.labels == predict(_volume(), tiny_bundle(), ACCURATE).labels).all()
