@@ -1,0 +1,1 @@
+"""Training, calibrating and evaluating MaxQuery models, without a window."""
