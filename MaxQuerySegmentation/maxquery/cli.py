@@ -1,0 +1,187 @@
+"""The command `maxquery`: a CT in, a result folder out."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from maxquery.errors import Cancelled, InputError, MachineError, MaxQueryError
+
+DEFAULT_BUNDLE = "liver-demo"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0, 2 for the input or arguments, 3 for the machine, 130 when cancelled."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    progress = getattr(options, "progress", "none")
+    try:
+        code = options.run(options) or 0
+        error = None
+    except MaxQueryError as caught:
+        error = caught
+    except MemoryError:
+        error = MachineError("memory", "The machine ran out of memory.", "Close other programs, or crop the CT.")
+    except Exception as caught:
+        error = MaxQueryError(
+            "bug", f"Something went wrong inside MaxQuery: {type(caught).__name__}: {caught}",
+            "Run again with --traceback and report what it prints.",
+        )  # fmt: skip
+        if options.traceback:
+            traceback.print_exc()
+    if progress == "jsonl":
+        from maxquery.progress import report_end
+
+        report_end(progress, error, sys.stdout)
+    if error is not None:
+        print(f"maxquery: {error}", file=sys.stderr)
+        return error.exit_code
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="maxquery", description="Tumours by type, and what the model never saw.")
+    parser.add_argument("--traceback", action="store_true", help="print where an unexpected error came from")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    segment = commands.add_parser("segment", help="segment a CT and map its anomaly")
+    segment.add_argument("ct", nargs="+", type=Path, help="CT file or DICOM folder; several are phases of one case")
+    segment.add_argument("--output", type=Path, required=True, help="folder for the result")
+    add_run_options(segment)
+    segment.set_defaults(run=_segment)
+
+    info = commands.add_parser("info", help="what a model was trained on, its labels, limits and figures")
+    info.add_argument("bundle")
+    info.set_defaults(run=_info)
+    commands.add_parser("bundles", help="list the models that are installed").set_defaults(run=_bundles)
+    samples = commands.add_parser("samples", help="list sample CT, or download one")
+    samples.add_argument("name", nargs="?", help="the sample to download")
+    samples.set_defaults(run=_samples)
+    for command in entry_points(group="maxquery.commands"):  # packages built on this one add theirs
+        command.load()(commands)
+    return parser
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a run, shared by every command that makes one."""
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help="model: a name, folder or zip (%(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument("--quality", choices=("accurate", "fast"), default="fast")
+    parser.add_argument("--units", choices=("percentile", "minmax", "raw"), default="percentile",
+                        help="of anomaly.nrrd (%(default)s)")  # fmt: skip
+    parser.add_argument("--progress", choices=("rich", "jsonl", "none"), default="rich")
+    parser.add_argument("--scene", action="store_true", help="also write scene.mrb for 3D Slicer")
+    parser.add_argument("--preview", action="store_true", help="also write preview.png")
+
+
+def run_parameters(options: argparse.Namespace):
+    """`SegmentParameters` from the options that `add_run_options` added."""
+    from maxquery.prediction import PredictionParameters
+    from maxquery.segment import SegmentParameters
+
+    prediction = PredictionParameters(device=options.device, quality=options.quality)
+    return SegmentParameters(prediction, options.units, options.preview, options.scene)
+
+
+def cancellable(options: argparse.Namespace, output: Path, work):
+    """Runs `work(report)` with progress as asked for; signals cancel it and leave no half-written file."""
+    from maxquery.interruption import run_cancellable
+    from maxquery.progress import report_end, reporter
+    from maxquery.writing import discard_unfinished
+
+    def on_cancel() -> None:
+        discard_unfinished(output)
+        report_end(options.progress, Cancelled(), sys.stdout)
+        print(f"maxquery: {Cancelled()}", file=sys.stderr, flush=True)
+
+    def watched(stop):
+        with reporter(options.progress) as report:
+
+            def report_or_stop(stage: str, fraction: float, message: str) -> None:
+                if stop.is_set():
+                    raise Cancelled()
+                report(stage, fraction, message)
+
+            return work(report_or_stop)
+
+    return run_cancellable(watched, on_cancel)
+
+
+def _segment(options: argparse.Namespace) -> None:
+    def work(report):
+        report("start", 0.0, "Loading the model")
+        from maxquery.bundle import find_bundle, load_bundle
+        from maxquery.segment import segment_files
+
+        bundle = load_bundle(find_bundle(options.bundle))
+        return segment_files(options.ct, bundle, options.output, run_parameters(options), report)
+
+    document = cancellable(options, options.output, work)
+    if options.progress != "jsonl":
+        print(summary(document, options.output))
+
+
+def summary(document: dict, output: Path) -> str:
+    """A few lines for a person: volumes, findings, case score, warnings, and where the files are."""
+    lines = ["Volumes:  " + ", ".join(f"{n} {v:.1f} ml" for n, v in document["volumes_ml"].items() if v > 0)]
+    score = document["case_score"]
+    lines.append(
+        f"Case score: {score['raw']:.2f} raw, percentile {score['percentile']:.1f}"
+        if score
+        else "Case score: none, no tumour is predicted"
+    )
+    lines.append(f"Findings: {len(document['findings'])}")
+    for f in document["findings"][:8]:
+        r, a, s = f["centroid_ras_mm"]
+        lines.append(
+            f"  {f['id']:>2}  {f['label']:<28}{'OOD' if f['ood'] else '':<4}{f['volume_ml']:8.1f} ml "
+            f"{f['longest_diameter_mm']:6.0f} mm  percentile {f['mean_percentile']:5.1f}  at R{r:.0f} A{a:.0f} S{s:.0f}"
+        )
+    lines += [f"Warning:  {w}" for w in document["warnings"]]
+    seconds, memory = document["seconds"]["total"], document["peak_memory_mb"]
+    lines.append(f"{seconds:.1f} s on {document['device']} ({document['backend']}), {memory:.0f} MB at most")
+    lines.append(f"Result in {output}")
+    return "\n".join(lines)
+
+
+def _info(options: argparse.Namespace) -> None:
+    import json
+
+    from maxquery.bundle import find_bundle, load_bundle
+
+    bundle = load_bundle(find_bundle(options.bundle), with_weights=False)
+    print(f"{bundle.name} {bundle.version} ({bundle.licence})\n{bundle.description}\n")
+    print("Labels:   " + ", ".join(f"{label.value} {label.name}" for label in bundle.labels))
+    print("Channels: " + ", ".join(channel.name for channel in bundle.channels))
+    print(f"Grid:     {bundle.spacing_zyx_mm} mm (z, y, x), windows of {bundle.patch_zyx} voxels")
+    print(f"Queries:  {bundle.query_distribution.sizes} for background, organ, tumours")
+    print(f"Trained on: {bundle.training['data']}\nLimits:     {bundle.training['limits']}")
+    print("Metrics:\n" + json.dumps(bundle.metrics, indent=2, ensure_ascii=False))
+
+
+def _bundles(options: argparse.Namespace) -> None:
+    from maxquery.bundle import list_bundles, load_bundle
+
+    for name, path in list_bundles().items():
+        try:
+            print(f"{name:<20}{load_bundle(path, with_weights=False).description}")
+        except InputError as error:
+            print(f"{name:<20}cannot be used: {error}")
+
+
+def _samples(options: argparse.Namespace) -> None:
+    from maxquery.samples import SAMPLES, fetch_sample
+
+    if options.name is None:
+        for sample in SAMPLES.values():
+            print(f"{sample.name:<12}{sample.description} Licence: {sample.licence}.")
+        return
+    if options.name not in SAMPLES:
+        raise InputError("sample", f"There is no sample '{options.name}'.", f"Known: {', '.join(SAMPLES)}.")
+    print(fetch_sample(options.name))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""One case from files to a result folder: what `maxquery segment` does."""
+
+import hashlib
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import maxquery
+from maxquery.bundle import Bundle
+from maxquery.calibration import AnomalyUnits, in_units
+from maxquery.prediction import PredictionParameters, Report, RunLog, predict, silent
+from maxquery.reading import read_case
+from maxquery.result import Prediction
+from maxquery.volume import Volume
+from maxquery.writing import check_output, write_results
+
+
+@dataclass(frozen=True)
+class SegmentParameters:
+    """Everything a person can choose about a run, beside the CT, the model and the output folder."""
+
+    prediction: PredictionParameters = field(default_factory=PredictionParameters)
+    units: AnomalyUnits = "percentile"
+    preview: bool = False
+    scene: bool = False
+
+
+def segment_files(
+    paths: Sequence[Path],
+    bundle: Bundle,
+    output: Path,
+    parameters: SegmentParameters = SegmentParameters(),
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Reads the phases of one case, segments it, writes the result folder; returns what report.json says."""
+    report("read", 0.0, "Reading the CT")
+    start = time.perf_counter()
+    case = read_case(paths)
+    log = RunLog(seconds={"read": round(time.perf_counter() - start, 3)}, warnings=list(case.warnings))
+    _, document = segment_volume(
+        case.volume, bundle, output, parameters, report, log, source_kind=case.source_kind
+    )
+    return document
+
+
+def segment_volume(
+    volume: Volume,
+    bundle: Bundle,
+    output: Path,
+    parameters: SegmentParameters,
+    report: Report,
+    log: RunLog,
+    *,
+    source_kind: str,
+    planted: str = "",
+) -> tuple[Prediction, dict[str, Any]]:
+    """Segments a volume that has been read and writes the result folder.
+
+    `planted` says, where that is so, that the CT contains a synthetic lesion; every output repeats it.
+    """
+    check_output(output, int(np.prod(volume.grid.shape_zyx)), parameters.scene)
+    prediction = predict(volume, bundle, parameters.prediction, report, log)
+    report("write", 0.0, "Writing the result")
+    anomaly = in_units(prediction.anomaly, parameters.units, bundle.calibration)
+    percentile = anomaly if parameters.units == "percentile" else bundle.calibration.percentile(prediction.anomaly)
+    document = describe(volume, bundle, prediction, parameters, log, source_kind, planted)
+    write_results(
+        output, prediction, anomaly, parameters.units, document,
+        percentile=percentile, ct=volume, preview=parameters.preview, scene=parameters.scene,
+        title=f"{bundle.name} {bundle.version}", planted=planted,
+    )  # fmt: skip
+    return prediction, document
+
+
+def describe(
+    volume: Volume,
+    bundle: Bundle,
+    prediction: Prediction,
+    parameters: SegmentParameters,
+    log: RunLog,
+    source_kind: str,
+    planted: str,
+) -> dict[str, Any]:
+    """report.json: what went in, what came out, and all that is needed to run it again. Names nobody."""
+    grid = volume.grid
+    counts = np.bincount(prediction.labels.ravel(), minlength=len(bundle.labels))
+    return {
+        "input": {
+            "kind": source_kind,
+            "planted": planted,
+            "phases": len(volume.array),
+            "size_xyz": list(grid.size_xyz),
+            "spacing_xyz_mm": list(grid.spacing_xyz_mm),
+            "origin_lps_mm": list(grid.origin_lps_mm),
+            "direction": np.asarray(grid.direction).tolist(),
+            "voxels_sha256": hashlib.sha256(np.ascontiguousarray(volume.array)).hexdigest(),
+        },
+        "bundle": {"name": bundle.name, "version": bundle.version, "licence": bundle.licence},
+        "device": log.device,
+        "backend": log.backend,
+        "seconds": log.seconds | {"total": round(sum(log.seconds.values()), 3)},
+        "peak_memory_mb": peak_memory_mb(),
+        "case_score": asdict(prediction.case_score) if prediction.case_score else None,
+        "volumes_ml": {
+            label.name: round(float(counts[label.value]) * grid.voxel_volume_ml, 3)
+            for label in bundle.labels
+            if label.role != "background"
+        },
+        "findings": [asdict(finding) for finding in prediction.findings],
+        "warnings": log.warnings,
+        "parameters": asdict(parameters),
+        "versions": {
+            "maxquery": maxquery.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "platform": platform.system(),
+        },
+        "use": "Research use only. Not for diagnosis.",
+    }
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held so far."""
+    if sys.platform == "win32":
+        import psutil
+
+        return round(psutil.Process().memory_info().peak_wset / 1e6, 1)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 1e6 if sys.platform == "darwin" else peak / 1e3, 1)

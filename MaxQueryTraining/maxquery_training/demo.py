@@ -1,0 +1,112 @@
+"""`maxquery demo`: the main job on a real CT, twice: as it is, and with one planted lesion of an unseen type."""
+
+import argparse
+from pathlib import Path
+
+DEFAULT_OUTLIER = "abscess"
+DIAMETER_MM = 40.0
+SEED = 7
+
+
+def add_command(commands) -> None:
+    """Adds `demo` to the parser of the command `maxquery`."""
+    from maxquery.cli import add_run_options
+
+    demo = commands.add_parser("demo", help="segment a sample CT, as it is and with a planted unseen lesion")
+    demo.add_argument("--input", type=Path, help="a CT of your own instead of the sample")
+    demo.add_argument("--output", type=Path, default=Path("demo-output"))
+    demo.add_argument("--outlier", default=DEFAULT_OUTLIER, help="type of the planted lesion (%(default)s)")
+    add_run_options(demo)
+    demo.set_defaults(run=_run, preview=True, scene=True)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from maxquery.cli import cancellable
+    from maxquery.errors import InputError
+    from maxquery_training.lesions.types import OUTLIERS
+
+    if options.outlier not in OUTLIERS:
+        raise InputError("outlier", f"'{options.outlier}' is no outlier type.", f"Known: {', '.join(OUTLIERS)}.")
+    text = cancellable(options, options.output / "planted", lambda report: _demo(options, report))
+    print(text)
+
+
+def _demo(options: argparse.Namespace, report) -> str:
+    import numpy as np
+    import SimpleITK as sitk
+
+    from maxquery.bundle import find_bundle, load_bundle
+    from maxquery.cli import run_parameters, summary
+    from maxquery.prediction import RunLog
+    from maxquery.reading import read_case
+    from maxquery.samples import fetch_sample
+    from maxquery.segment import segment_volume
+    from maxquery.segmentation_file import write_nrrd
+    from maxquery_training.lesions.types import LESION_TYPES
+
+    report("sample", 0.0, "Fetching the sample CT")
+    bundle = load_bundle(find_bundle(options.bundle))
+    sample = None if options.input else fetch_sample("abdomen")
+    case = read_case([options.input or sample / "ct.nii.gz"])
+    parameters = run_parameters(options)
+
+    def run(volume, name: str, planted: str = ""):
+        def staged(stage: str, fraction: float, message: str) -> None:
+            report(f"{name}/{stage}", fraction, f"{message} ({name})")
+
+        log = RunLog(warnings=list(case.warnings))
+        return segment_volume(volume, bundle, options.output / name, parameters, staged, log,
+                              source_kind=case.source_kind, planted=planted)  # fmt: skip
+
+    prediction, document = run(case.volume, "as-it-is")
+    parts = ["The CT as it is", summary(document, options.output / "as-it-is")]
+    if sample is not None:
+        organs = sitk.GetArrayFromImage(sitk.ReadImage(str(sample / "organs.nii.gz")))
+        parts.append(f"Liver Dice against the sample's automatic organ map: {_liver_dice(prediction, organs):.3f}")
+
+    lesion = LESION_TYPES[options.outlier].name.lower()
+    planted = plant_into(case.volume, prediction, options.outlier)
+    if planted is None:
+        return "\n".join([*parts, "", f"No room to plant an outlier of {DIAMETER_MM:.0f} mm: no liver was found."])
+    volume, mask = planted
+    prediction, document = run(volume, "planted", f"synthetic lesion: {lesion}")
+    write_nrrd(options.output / "planted" / "planted_ct.nrrd", volume.array[0].astype(np.int16), volume.grid, {})
+    write_nrrd(options.output / "planted" / "planted_mask.nrrd", mask.astype(np.uint8), volume.grid, {})
+    parts += ["", f"The same CT with one PLANTED (synthetic) {lesion}, a type the model never saw",
+              summary(document, options.output / "planted"), found(prediction, mask, volume, bundle)]  # fmt: skip
+    return "\n".join([*parts, "", "Research use only. Not for diagnosis."])
+
+
+def plant_into(volume, prediction, kind: str):
+    """`(volume, mask)` with one lesion of `kind` in the predicted healthy liver; None where there is no room."""
+    import numpy as np
+
+    from maxquery.volume import Volume
+    from maxquery_training.lesions.planting import plant
+
+    planted = plant(
+        volume.array[0], prediction.labels == 1, volume.grid.spacing_xyz_mm[::-1], kind,
+        np.random.default_rng(SEED), forbidden=prediction.labels > 1, diameter_mm=DIAMETER_MM,
+    )  # fmt: skip
+    return planted and (Volume(planted.image[None], volume.grid), planted.mask)
+
+
+def found(prediction, mask, volume, bundle) -> str:
+    """One sentence: whether the planted lesion was found as out of distribution, and how much of it."""
+    from maxquery.findings import ood_mask
+
+    percentile = bundle.calibration.percentile(prediction.anomaly)
+    ood = ood_mask(percentile, prediction.labels, bundle.labels, volume.grid)
+    share = float(ood[mask].mean())
+    tumour = float((prediction.labels[mask] > 1).mean())
+    verdict = "found" if share >= 0.1 else "MISSED"
+    return (
+        f"The planted lesion ({mask.sum() * volume.grid.voxel_volume_ml:.1f} ml) was {verdict}: {share:.0%} of it is "
+        f"marked OOD, its mean anomaly percentile is {percentile[mask].mean():.1f}, and {tumour:.0%} of it is "
+        "labelled a tumour of a known type."
+    )
+
+
+def _liver_dice(prediction, organs) -> float:
+    ours, theirs = prediction.labels > 0, organs == 5
+    return 2.0 * float((ours & theirs).sum()) / float(ours.sum() + theirs.sum())

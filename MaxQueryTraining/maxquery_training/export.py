@@ -1,0 +1,90 @@
+"""A trained checkpoint becomes a bundle that the segmentation module opens."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+import maxquery
+from maxquery.bundle import Bundle, Channel, Normalisation
+from maxquery.calibration import CalibrationTable
+from maxquery.labels import Label, Query, QueryDistribution
+from maxquery.model_grid import ModelGrid
+from maxquery.prediction import build_network, model_input
+from maxquery.volume import Volume
+from maxquery.windows import window_starts
+from maxquery_training.planning import CONFIGURATION
+from maxquery_training.preset import Preset
+from maxquery_training.trainers import architecture_of
+
+
+def export(
+    checkpoint: Path, plans: dict, labels: Sequence[Label], query_volume: Volume, *, name: str, version: str,
+    licence: str, description: str, channels: Sequence[str], training: dict[str, Any], model_card: str,
+) -> Bundle:  # fmt: skip
+    """The bundle of nnU-Net's `checkpoint`, not calibrated yet: its percentiles mean nothing.
+
+    What a query stands for depends on the image, so its class distribution is the mean over the windows
+    of `query_volume`. Weights are stored in 16 bit.
+    """
+    manager = PlansManager(plans)
+    configuration, preset = manager.get_configuration(CONFIGURATION), Preset.from_json(plans["maxquery"])
+    distribution = QueryDistribution(*preset.query_distribution)
+    architecture = architecture_of(configuration, preset, len(channels), len(labels))
+    weights = torch.load(checkpoint, map_location="cpu", weights_only=False)["network_weights"]
+    properties = manager.foreground_intensity_properties_per_channel
+    bundle = Bundle(
+        name=name,
+        version=version,
+        licence=licence,
+        description=description,
+        training=training,
+        labels=tuple(labels),
+        channels=tuple(Channel(channel) for channel in channels),
+        spacing_zyx_mm=tuple(float(s) for s in configuration.spacing),
+        normalisation=tuple(_normalisation(properties[str(i)]) for i in range(len(channels))),
+        patch_zyx=tuple(int(n) for n in configuration.patch_size),
+        architecture={
+            "backbone": architecture.backbone,
+            "query_channels": architecture.query_channels,
+            "embedding_channels": architecture.embedding_channels,
+            "heads": architecture.heads,
+        },
+        query_distribution=distribution,
+        calibration=CalibrationTable((0.0, 1.0), (0.0, 100.0)),
+        metrics={},
+        sources={"maxquery": maxquery.__version__, "nnunetv2": package_version("nnunetv2"), "torch": torch.__version__},
+        queries=(),
+        weights={key: tensor.half() for key, tensor in weights.items()},
+        model_card=model_card,
+    )
+    probabilities = query_classes(bundle, query_volume)
+    queries = tuple(
+        Query(i, distribution.group_of(i), tuple(round(float(p), 4) for p in row))
+        for i, row in enumerate(probabilities)
+    )
+    return replace(bundle, queries=queries)
+
+
+@torch.inference_mode()
+def query_classes(bundle: Bundle, volume: Volume) -> np.ndarray:
+    """`(N, K)`: each query's class probabilities, the mean over windows of `volume`."""
+    network = build_network(bundle)
+    grid = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
+    image = model_input(volume, bundle, grid)
+    total = []
+    for start in window_starts(grid.shape_zyx, bundle.patch_zyx, step=1.0):
+        z, y, x = (slice(s, s + n) for s, n in zip(start, bundle.patch_zyx, strict=True))
+        total.append(network(image[None, :, z, y, x]).classification[0].softmax(dim=-1))
+    return torch.stack(total).mean(dim=0).numpy()
+
+
+def _normalisation(properties: dict[str, float]) -> Normalisation:
+    return Normalisation(
+        properties["percentile_00_5"], properties["percentile_99_5"], properties["mean"], properties["std"]
+    )

@@ -1,0 +1,78 @@
+"""What the network is trained on: L = L_seg + λ·L_qd (Eq. 5–8), and the same for each block's attention."""
+
+import torch
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from torch import Tensor, nn
+from torch.nn import functional
+
+from maxquery.labels import QueryDistribution
+from maxquery.network import Output, aggregate, cluster_assignment
+
+
+def merged_log_assignment(responses: Tensor, distribution: QueryDistribution) -> Tensor:
+    """log M̃ (Eq. 5): `(B, N, Z, Y, X)` to `(B, 3, Z, Y, X)`; summed in log space, so it never underflows."""
+    log_assignment = responses.log_softmax(dim=1)
+    return torch.stack([group.logsumexp(dim=1) for group in log_assignment.split(distribution.sizes, dim=1)], dim=1)
+
+
+def merged_labels(target: Tensor, ignore_label: int | None) -> Tensor:
+    """G̃ (Eq. 6) as indices: 0 background, 1 organ, 2 any tumour; −1 where the label is to be ignored."""
+    merged = target.clamp(max=2)
+    return merged if ignore_label is None else merged.masked_fill(target == ignore_label, -1)
+
+
+def query_distribution_loss(
+    responses: Tensor, target: Tensor, distribution: QueryDistribution, ignore_label: int | None = None
+) -> Tensor:
+    """L_qd (Eq. 7), the mean over voxels: `responses` `(B, N, Z, Y, X)`, `target` `(B, Z, Y, X)` labels."""
+    return _merged_nll(merged_log_assignment(responses, distribution), merged_labels(target.long(), ignore_label))
+
+
+def _merged_nll(log_merged: Tensor, merged: Tensor) -> Tensor:
+    losses = functional.nll_loss(log_merged, merged, ignore_index=-1, reduction="sum")
+    return losses / (merged >= 0).sum().clamp(min=1)
+
+
+class MaxQueryLoss(nn.Module):
+    """Eq. 8 on the final output plus, weighted, on each block's k-means attention at its own scale.
+
+    `forward` takes the network's `Output` and the target `(B, 1, Z, Y, X)`.
+    """
+
+    def __init__(
+        self,
+        distribution: QueryDistribution,
+        *,
+        qd_weight: float = 0.1,
+        attention_weight: float = 1.0,
+        ignore_label: int | None = None,
+    ):
+        super().__init__()
+        self.distribution, self.ignore_label = distribution, ignore_label
+        self.qd_weight, self.attention_weight = qd_weight, attention_weight
+        self.segmentation_loss = DC_and_CE_loss(
+            {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False},
+            {},
+            ignore_label=ignore_label,
+            dice_class=MemoryEfficientSoftDiceLoss,
+        )
+
+    def terms(self, output: Output, target: Tensor) -> dict[str, Tensor]:
+        """Each term unweighted: `seg` and `qd` of the final output, `attention` the mean over blocks."""
+        seg, qd = self._both(output.responses, output.segmentation, target)
+        per_block = []
+        for logits in output.attention:
+            small = functional.interpolate(target.float(), size=logits.shape[2:], mode="nearest").to(target.dtype)
+            block_segmentation = aggregate(output.classification, cluster_assignment(logits))
+            block_seg, block_qd = self._both(logits, block_segmentation, small)
+            per_block.append(block_seg + self.qd_weight * block_qd)
+        return {"seg": seg, "qd": qd, "attention": torch.stack(per_block).mean()}
+
+    def forward(self, output: Output, target: Tensor) -> Tensor:
+        terms = self.terms(output, target)
+        return terms["seg"] + self.qd_weight * terms["qd"] + self.attention_weight * terms["attention"]  # Eq. 8
+
+    def _both(self, responses: Tensor, segmentation: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        qd = query_distribution_loss(responses, target[:, 0], self.distribution, self.ignore_label)
+        return self.segmentation_loss(segmentation, target), qd

@@ -1,0 +1,64 @@
+"""nnU-Net plans and preprocesses the dataset; the preset has the last word on grid and network."""
+
+import json
+from pathlib import Path
+
+from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+    extract_fingerprint_dataset,
+    plan_experiment_dataset,
+    preprocess_dataset,
+)
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+
+from maxquery_training.preset import Preset
+
+PLANS = "MaxQueryPlans"
+CONFIGURATION = "3d_fullres"
+
+
+def plan_and_preprocess(dataset_id: int, dataset_name: str, preset: Preset, processes: int) -> dict:
+    """The plans, as nnU-Net reads them, with the preset under `maxquery`; the data lie preprocessed."""
+    preprocessed = Path(nnUNet_preprocessed) / dataset_name
+    extract_fingerprint_dataset(dataset_id, num_processes=processes, show_progress_bar=False)
+    plan_experiment_dataset(
+        dataset_id, overwrite_target_spacing=preset.spacing_zyx_mm, overwrite_plans_name=PLANS
+    )
+    plans_file = preprocessed / f"{PLANS}.json"
+    plans = _with_preset(json.loads(plans_file.read_text()), preset)
+    plans_file.write_text(json.dumps(plans, indent=2))
+    preprocess_dataset(dataset_id, PLANS, (CONFIGURATION,), (processes,), show_progress_bar=False)
+
+    cases = json.loads((Path(nnUNet_raw) / dataset_name / "cases.json").read_text())
+    # A case of weight 3 is named three times: nnU-Net draws uniformly from the list.
+    train = [name for name, weight in cases["train"].items() for _ in range(weight)]
+    (preprocessed / "splits_final.json").write_text(json.dumps([{"train": train, "val": list(cases["val"])}]))
+    return plans
+
+
+def _with_preset(plans: dict, preset: Preset) -> dict:
+    plans["maxquery"] = preset.to_json()
+    configuration = plans["configurations"][CONFIGURATION]
+    configuration["patch_size"] = list(preset.patch_zyx)
+    configuration["batch_size"] = preset.batch_size
+    for kind in ("data", "seg", "probabilities"):
+        # Trilinear in torch: what the engine does at prediction.
+        configuration[f"resampling_fn_{kind}"] = "resample_torch_fornnunet"
+        configuration[f"resampling_fn_{kind}_kwargs"] = {
+            "is_seg": kind == "seg", "force_separate_z": False, "memefficient_seg_resampling": False,
+        }  # fmt: skip
+    if preset.window_hu is not None:
+        lower, upper = preset.window_hu
+        for channel in plans["foreground_intensity_properties_per_channel"].values():
+            channel["percentile_00_5"], channel["percentile_99_5"] = lower, upper
+    if preset.features is not None:
+        kwargs = configuration["architecture"]["arch_kwargs"]
+        strides = [list(s) for s in preset.strides]
+        kwargs.update(
+            n_stages=len(preset.features),
+            features_per_stage=list(preset.features),
+            strides=strides,
+            kernel_sizes=[[1, 3, 3]] + [[3, 3, 3]] * (len(strides) - 1),
+            n_conv_per_stage=list(preset.convolutions),
+            n_conv_per_stage_decoder=[1] * (len(strides) - 1),
+        )
+    return plans

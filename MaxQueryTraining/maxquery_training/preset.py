@@ -1,0 +1,78 @@
+"""Every number of a training run, in one place."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Grid, network and schedule of both stages. The defaults are the paper's liver model (Sec. 4.1, 4.2).
+
+    `spacing_zyx_mm` and `patch_zyx` (voxels) set the grid; `features`, `strides`, `convolutions` describe
+    the U-Net stage by stage as nnU-Net's plans do (None: as nnU-Net plans it). Epochs are nnU-Net's, of
+    `iterations` batches each. `window_hu` is what intensities are clipped to before normalisation (None:
+    nnU-Net's foreground percentiles). `plant` is the share of training patches that get synthetic lesions.
+    """
+
+    spacing_zyx_mm: tuple[float, float, float] = (3.0, 0.76, 0.76)
+    patch_zyx: tuple[int, int, int] = (40, 192, 224)
+    batch_size: int = 2
+    features: tuple[int, ...] | None = None
+    strides: tuple[tuple[int, int, int], ...] | None = None
+    convolutions: tuple[int, ...] | None = None
+    query_distribution: tuple[int, int, int] = (16, 4, 12)
+    query_channels: int = 256
+    embedding_channels: int = 128
+    iterations: int = 250
+    validation_iterations: int = 50
+    backbone_epochs: int = 1000
+    backbone_rate: float = 1e-2
+    joint_epochs: int = 200
+    frozen_epochs: int = 50
+    query_rate: float = 1e-4
+    backbone_rate_factor: float = 0.1
+    qd_weight: float = 0.1
+    mirror: bool = True
+    rotation_degrees: float = 30.0
+    foreground_share: float = 0.33
+    window_hu: tuple[float, float] | None = None
+    plant: float = 0.0
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Preset":
+        return cls(**{key: _tuples(value) for key, value in values.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+PAPER_LIVER = Preset()
+PAPER_PANCREAS = Preset(spacing_zyx_mm=(3.0, 0.419, 0.419), patch_zyx=(28, 192, 320))
+
+# A small network on a coarse grid, for two CPU cores and an hour. The liver is not mirrored: where it
+# lies in the body is half of how a small network finds it.
+QUICK = Preset(
+    spacing_zyx_mm=(3.0, 2.0, 2.0),
+    patch_zyx=(24, 96, 96),
+    features=(16, 32, 64, 128, 160, 160),
+    strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)),
+    convolutions=(1, 2, 2, 2, 2, 2),
+    query_channels=128,
+    embedding_channels=32,
+    iterations=20,
+    validation_iterations=2,
+    backbone_epochs=12,
+    joint_epochs=12,
+    frozen_epochs=3,
+    query_rate=1e-3,
+    mirror=False,
+    rotation_degrees=15.0,
+    foreground_share=0.5,
+    window_hu=(-160.0, 240.0),
+    plant=0.9,
+)

@@ -1,0 +1,166 @@
+"""nnU-Net trainers: the stock backbone stage, then the paper's joint stage (Sec. 3.2, 4.2)."""
+
+import numpy as np
+import torch
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor, nn
+
+from maxquery.labels import QueryDistribution
+from maxquery.network import Architecture, MaxQueryNet
+from maxquery_training.losses import MaxQueryLoss
+from maxquery_training.planting import PlantLesions
+from maxquery_training.preset import Preset
+
+
+class BackboneTrainer(nnUNetTrainer):
+    """Stock nnU-Net with the preset's length, its augmentation, and lesions planted into every patch."""
+
+    def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
+                 device: torch.device = torch.device("cuda")):  # fmt: skip
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.preset = Preset.from_json(plans["maxquery"])
+        self.num_epochs = self.preset.backbone_epochs
+        self.num_iterations_per_epoch = self.preset.iterations
+        self.num_val_iterations_per_epoch = self.preset.validation_iterations
+        self.initial_lr = self.preset.backbone_rate
+        self.oversample_foreground_percent = self.preset.foreground_share
+        self.save_every = 2
+
+    def initialize(self) -> None:
+        super().initialize()
+        if self.device.type == "cpu":  # bfloat16 convolutions are only fast with channels last
+            self.network.to(memory_format=torch.channels_last_3d)
+
+    def _cpu_autocast(self) -> torch.autocast:
+        # nnU-Net trains in 32 bit on a CPU; one that multiplies bfloat16 matrices in hardware is many times faster.
+        fast = self.device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast)
+
+    def train_step(self, batch: dict) -> dict:
+        with self._cpu_autocast():
+            return super().train_step(batch)
+
+    def validation_step(self, batch: dict) -> dict:
+        with self._cpu_autocast():
+            return super().validation_step(batch)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        _, dummy_2d, patch, mirror_axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        limit = np.deg2rad(self.preset.rotation_degrees)
+        if not self.preset.mirror:
+            self.inference_allowed_mirroring_axes = mirror_axes = None
+        if self.preset.rotation_degrees < 30:  # a smaller patch to cut, plant into and rotate
+            patch = np.ceil(np.asarray(self.configuration_manager.patch_size) * 1.3).astype(int)
+            if dummy_2d:  # rotated in plane only
+                patch[0] = self.configuration_manager.patch_size[0]
+        return (-limit, limit), dummy_2d, patch, mirror_axes
+
+    def get_training_transforms(self, *args, **kwargs) -> ComposeTransforms:
+        stock = nnUNetTrainer.get_training_transforms(*args, **kwargs)
+        return ComposeTransforms([self._plant(), *stock.transforms])
+
+    def get_validation_transforms(self, *args, **kwargs) -> ComposeTransforms:
+        stock = nnUNetTrainer.get_validation_transforms(*args, **kwargs)
+        return ComposeTransforms([self._plant(), *stock.transforms])
+
+    def _plant(self) -> PlantLesions:
+        channel = self.plans_manager.foreground_intensity_properties_per_channel["0"]
+        return PlantLesions(
+            self.configuration_manager.spacing, channel["mean"], channel["std"], probability=self.preset.plant
+        )
+
+
+class SupervisedNet(MaxQueryNet):
+    """MaxQueryNet as nnU-Net calls it: `[Z, Output]` under deep supervision, the logits Z alone otherwise."""
+
+    def forward(self, image: Tensor) -> list | Tensor:
+        output = super().forward(image)
+        return [output.segmentation, output] if self.decoder.deep_supervision else output.segmentation
+
+
+class SupervisedLoss(nn.Module):
+    """`MaxQueryLoss` on what `SupervisedNet` returns and nnU-Net's list of targets."""
+
+    def __init__(self, loss: MaxQueryLoss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs: list, targets: list[Tensor]) -> Tensor:
+        return self.loss(outputs[1], targets[0])
+
+
+class MaxQueryTrainer(BackboneTrainer):
+    """The joint stage: the backbone frozen at first, then at a tenth of the queries' rate (Sec. 4.2)."""
+
+    def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
+                 device: torch.device = torch.device("cuda")):  # fmt: skip
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = self.preset.joint_epochs
+        self.initial_lr = self.preset.query_rate
+
+    @staticmethod
+    def build_network_architecture(plans_manager, configuration_manager, num_input_channels, num_output_channels,
+                                   enable_deep_supervision=True) -> SupervisedNet:  # fmt: skip
+        preset = Preset.from_json(plans_manager.plans["maxquery"])
+        network = SupervisedNet(
+            architecture_of(configuration_manager, preset, num_input_channels, num_output_channels)
+        )
+        network.decoder.deep_supervision = enable_deep_supervision
+        return network
+
+    def load_backbone(self, weights: dict[str, Tensor]) -> None:
+        """Takes encoder and decoder of a stock nnU-Net checkpoint's `network_weights`."""
+        own = {name for name in self.network.state_dict() if ".seg_layers." not in name}
+        self.network.load_state_dict({name: weights[name] for name in own}, strict=False)
+
+    def _get_deep_supervision_scales(self) -> list[list[int]]:
+        return [[1, 1, 1]]  # the loss makes the targets of the coarser attention maps itself
+
+    def _build_loss(self) -> SupervisedLoss:
+        return SupervisedLoss(
+            MaxQueryLoss(
+                QueryDistribution(*self.preset.query_distribution),
+                qd_weight=self.preset.qd_weight,
+                ignore_label=self.label_manager.ignore_label,
+            )
+        )
+
+    def configure_optimizers(self):
+        queries = list(self.network.query_decoder.parameters())
+        backbone = [p for name, p in self.network.named_parameters() if ".seg_layers." not in name]
+        groups = [{"params": queries}, {"params": backbone}]
+        optimizer = torch.optim.RAdam(groups, lr=self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, FreezeThenPolynomial(optimizer, self.preset)
+
+
+class FreezeThenPolynomial:
+    """Polynomial decay; the second parameter group rests for `frozen_epochs`, then runs at its factor."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, preset: Preset):
+        self.optimizer, self.preset = optimizer, preset
+
+    def step(self, epoch: int) -> None:
+        preset = self.preset
+        rate = preset.query_rate * (1 - epoch / preset.joint_epochs) ** 0.9
+        frozen = epoch < preset.frozen_epochs
+        queries, backbone = self.optimizer.param_groups
+        queries["lr"] = rate
+        backbone["lr"] = 0.0 if frozen else rate * preset.backbone_rate_factor
+        for parameter in backbone["params"]:
+            parameter.requires_grad_(not frozen)
+
+
+def architecture_of(configuration_manager, preset: Preset, input_channels: int, classes: int) -> Architecture:
+    """The engine's architecture for a configuration of nnU-Net's plans."""
+    return Architecture(
+        backbone={
+            "network_class_name": configuration_manager.network_arch_class_name,
+            "arch_kwargs": dict(configuration_manager.network_arch_init_kwargs),
+        },
+        input_channels=input_channels,
+        classes=classes,
+        distribution=QueryDistribution(*preset.query_distribution),
+        query_channels=preset.query_channels,
+        embedding_channels=preset.embedding_channels,
+    )

@@ -1,0 +1,147 @@
+"""The command as a process: results, exit codes, progress, and signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+RESULT = ["anomaly.nrrd", "clusters.nrrd", "findings.csv", "report.json", "segmentation.seg.nrrd"]
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "maxquery", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def ct(tmp_path_factory) -> Path:
+    """A CT-like phantom, oblique, named after a patient as files often are."""
+    rng = np.random.default_rng(0)
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in (16, 40, 44)], indexing="ij")
+    hu = np.where(y**2 + x**2 < 0.8, rng.normal(60, 30, z.shape), -1000.0)
+    hu[(y - 0.2) ** 2 + (x + 0.3) ** 2 + z**2 < 0.1] = -80
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
+    image.SetSpacing((2.5, 2.5, 5.0))
+    image.SetOrigin((12.5, -30.25, 7.0))
+    c, s = np.cos(0.2), np.sin(0.2)
+    image.SetDirection((c, -s, 0, s, c, 0, 0, 0, 1))
+    path = tmp_path_factory.mktemp("ct") / "Doe_Jane_19500101.nii.gz"
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(ct, tiny_model, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    output = tmp_path_factory.mktemp("out") / "case"
+    done = run("segment", ct, "--bundle", tiny_model, "--output", output, "--device", "cpu", "--progress", "jsonl")
+    assert done.returncode == 0, done.stderr
+    return output, done
+
+
+def test_a_run_leaves_the_five_files_on_the_cts_exact_grid(ct, result):
+    output, _ = result
+    assert sorted(p.name for p in output.iterdir()) == RESULT
+    source = sitk.ReadImage(str(ct))
+    for name in ("segmentation.seg.nrrd", "anomaly.nrrd", "clusters.nrrd"):
+        image = sitk.ReadImage(str(output / name))
+        assert image.GetSize() == source.GetSize()
+        for ours, theirs in ((image.GetSpacing(), source.GetSpacing()), (image.GetOrigin(), source.GetOrigin()),
+                             (image.GetDirection(), source.GetDirection())):  # fmt: skip
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_progress_for_programs_is_json_lines_that_end_with_done(result):
+    lines = [json.loads(line) for line in result[1].stdout.splitlines()]
+    assert lines[-1]["stage"] == "done"
+    assert {"read", "network", "write"} <= {line["stage"] for line in lines}
+    assert all(0 <= line["fraction"] <= 1 for line in lines)
+
+
+def test_the_report_can_repeat_the_run_and_names_nobody(result):
+    output, done = result
+    report = json.loads((output / "report.json").read_text())
+    expected = {"input", "bundle", "device", "backend", "seconds", "peak_memory_mb", "case_score", "volumes_ml",
+                "findings", "warnings", "parameters", "versions"}  # fmt: skip
+    assert expected <= set(report)
+    assert report["seconds"]["total"] > 0 and report["peak_memory_mb"] > 50
+    for finding in report["findings"]:
+        assert {"id", "label", "ood", "volume_ml", "centroid_ras_mm"} <= set(finding)
+    written = "".join(p.read_text() for p in output.iterdir() if p.suffix in (".json", ".csv")) + done.stdout
+    assert "Doe" not in written and "Jane" not in written and "1950" not in written
+    assert not any("Doe" in p.name for p in output.parent.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["missing.nii.gz"], 2, "no file"),
+        (["{ct}", "--bundle", "nonsense"], 2, "No bundle is called"),
+        (["{ct}", "{ct}"], 2, "takes 1 image"),
+        (["{ct}", "--output", "{ct}"], 2, "is a file"),
+        (["{ct}", "--device", "cuda"], 3, "no usable 'cuda' device"),
+    ],
+)
+def test_what_cannot_work_is_said_in_a_sentence_with_the_right_exit_code(arguments, code, words, ct, tiny_model, tmp_path):
+    import torch
+
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("a GPU is there")
+    arguments = [a.format(ct=ct) for a in arguments]
+    for option, value in (("--bundle", tiny_model), ("--output", tmp_path / "out")):
+        if option not in arguments:
+            arguments += [option, value]
+    done = run("segment", *arguments, "--progress", "none")
+    assert done.returncode == code
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_run_leaves_an_older_result_as_it_was(result, tiny_model):
+    output, _ = result
+    before = {p.name: p.read_bytes() for p in output.iterdir()}
+    done = run("segment", "missing.nii", "--bundle", tiny_model, "--output", output)
+    assert done.returncode == 2
+    assert {p.name: p.read_bytes() for p in output.iterdir()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_run_within_two_seconds_and_leaves_nothing(number, tmp_path, tiny_model):
+    rng = np.random.default_rng(0)
+    large = sitk.GetImageFromArray(rng.normal(0, 300, (120, 160, 160)).astype(np.int16))
+    large.SetSpacing((2.0, 2.0, 3.0))
+    sitk.WriteImage(large, str(tmp_path / "large.mha"))
+    command = [sys.executable, "-m", "maxquery", "segment", tmp_path / "large.mha", "--bundle", tiny_model,
+               "--output", tmp_path / "out", "--device", "cpu", "--quality", "accurate",
+               "--progress", "jsonl"]  # fmt: skip
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if json.loads(line)["stage"] == "network":
+            break
+    start = time.monotonic()
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=30)
+    assert time.monotonic() - start < 2.0
+    assert process.returncode == 130
+    assert json.loads(rest.splitlines()[-1])["stage"] == "cancelled"
+    assert not (tmp_path / "out").exists()
+
+
+def test_info_says_what_a_model_is_and_where_it_ends(tiny_model):
+    done = run("info", tiny_model)
+    assert done.returncode == 0
+    for words in ("tiny", "liver", "Limits", "Queries"):
+        assert words in done.stdout
+
+
+def test_the_shipped_model_is_listed_and_samples_are_named():
+    bundles, samples = run("bundles"), run("samples")
+    assert "liver-demo" in bundles.stdout
+    assert "abdomen" in samples.stdout
