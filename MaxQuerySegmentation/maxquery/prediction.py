@@ -147,7 +147,7 @@ def _run_network(
 ) -> tuple[Tensor, Tensor]:
     """`(K + 1, z, y, x)`: segmentation logits and anomaly; and each voxel's owning query `(z, y, x)`."""
     for device, keep_on in _footprints(parameters.device):
-        log.device, log.backend = _device_name(device), "torch"
+        log.device = _device_name(device)
         try:
             return _run_on(device, keep_on, network, image, bundle, parameters, report, log)
         except torch.OutOfMemoryError:
@@ -159,16 +159,14 @@ def _run_network(
 
 
 def _run_on(device, keep_on, network, image, bundle, parameters, report, log) -> tuple[Tensor, Tensor]:
-    network.to(device)
-    autocast = _autocast(device, parameters.quality)
-    if autocast.fast_dtype is torch.bfloat16 and autocast._enabled:
-        network.to(memory_format=torch.channels_last_3d)
-        log.backend = "torch, bfloat16"
+    half = _half_precision(device, parameters.quality)
+    log.backend = f"torch, {half}" if half else "torch, 32 bit"
+    network.to(device, memory_format=torch.channels_last_3d if half else torch.contiguous_format)
     score = SCORES[parameters.score]
 
     @torch.inference_mode()
     def window(cut: Tensor) -> tuple[Tensor, Tensor]:
-        with autocast:
+        with torch.autocast(device.type, half, enabled=half is not None):
             output = network(cut[None].to(device))
         channels = torch.cat((output.segmentation[0], score(output)), dim=0)
         return channels, output.responses[0].argmax(dim=0).to(torch.uint8)
@@ -179,12 +177,14 @@ def _run_on(device, keep_on, network, image, bundle, parameters, report, log) ->
     return stitch(image, bundle.patch_zyx, parameters.step, len(bundle.labels) + 1, window, keep_on, advance)
 
 
-def _autocast(device: torch.device, quality: Quality) -> torch.autocast:
+def _half_precision(device: torch.device, quality: Quality) -> torch.dtype | None:
+    """The 16-bit type to compute in, None for 32 bit. Responses, softmax and argmax stay in 32 bit anyway."""
+    if quality == "fast" and device.type == "cuda":
+        return torch.float16
     # On a CPU bfloat16 pays only where matrices of it are multiplied in hardware.
-    if device.type == "cpu":
-        fast = quality == "fast" and torch.cpu._is_amx_tile_supported()
-        return torch.autocast("cpu", torch.bfloat16, enabled=fast)
-    return torch.autocast(device.type, torch.float16, enabled=quality == "fast" and device.type == "cuda")
+    if quality == "fast" and device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+        return torch.bfloat16
+    return None
 
 
 def _footprints(wanted: str) -> Iterator[tuple[torch.device, torch.device]]:

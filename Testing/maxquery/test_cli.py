@@ -88,7 +88,7 @@ def test_the_report_can_repeat_the_run_and_names_nobody(result):
         (["{ct}", "--device", "cuda"], 3, "no usable 'cuda' device"),
     ],
 )
-def test_what_cannot_work_is_said_in_a_sentence_with_the_right_exit_code(arguments, code, words, ct, tiny_model, tmp_path):
+def test_what_cannot_work_is_said_in_a_sentence_with_its_exit_code(arguments, code, words, ct, tiny_model, tmp_path):
     import torch
 
     if "cuda" in arguments and torch.cuda.is_available():

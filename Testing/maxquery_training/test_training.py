@@ -62,7 +62,7 @@ def trained(tmp_path_factory):
 
 def test_a_held_out_patient_never_enters_training_and_weights_repeat_a_case(trained):
     checkpoint, _, _ = trained
-    splits = checkpoint.parents[3] / "preprocessed" / DATASET / "splits_final.json"
+    splits = checkpoint.parents[4] / "preprocessed" / DATASET / "splits_final.json"
     assert json.loads(splits.read_text()) == [{"train": ["case1", "case2", "case2"], "val": ["case3"]}]
 
 
