@@ -64,6 +64,20 @@ def aggregate(classification: Tensor, assignment: Tensor) -> Tensor:
     return torch.einsum("bnk,bnzyx->bkzyx", classification, assignment)
 
 
+def group_prior(distribution: QueryDistribution, classes: int) -> Tensor:
+    """`(N, K)`: where C_K starts, each query leaning to a class of its own group (tumour types in turn).
+
+    Ours, not the paper's. Were all queries to start alike, Z would not depend on M, and the segmentation
+    loss could not tell the pixels where to go.
+    """
+    tumour_types = max(classes - 2, 1)
+    preferred = [
+        {"background": 0, "organ": 1}.get(distribution.group_of(n), classes - tumour_types + n % tumour_types)
+        for n in range(distribution.total)
+    ]
+    return 2.0 * nn.functional.one_hot(torch.tensor(preferred), classes).float()
+
+
 class QueryDecoder(nn.Module):
     """N learnable queries, refined on one pixel scale after another, read out as centres and classes."""
 
@@ -82,6 +96,7 @@ class QueryDecoder(nn.Module):
         self.classifier = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, architecture.classes)
         )
+        self.class_prior = nn.Parameter(group_prior(architecture.distribution, architecture.classes))
 
     def forward(self, scales: list[Tensor], finest: Tensor) -> Output:
         queries = self.queries.expand(finest.shape[0], -1, -1)
@@ -93,7 +108,7 @@ class QueryDecoder(nn.Module):
         # Responses feed an argmax, a softmax and the anomaly score: full precision even under autocast.
         with torch.autocast(finest.device.type, enabled=False):
             responses = query_response(centres.float(), pixels.float())
-            classification = self.classifier(queries.float())
+            classification = self.classifier(queries.float()) + self.class_prior
         return Output(responses, classification, tuple(attention))
 
 

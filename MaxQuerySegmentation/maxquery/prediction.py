@@ -13,7 +13,6 @@ from maxquery.anomaly import SCORES
 from maxquery.bundle import Bundle, check_tensors
 from maxquery.errors import InputError, MachineError
 from maxquery.findings import FindingParameters, find
-from maxquery.labels import QueryDistribution
 from maxquery.model_grid import ModelGrid
 from maxquery.network import Architecture, MaxQueryNet
 from maxquery.organ import keep_organ
@@ -122,7 +121,7 @@ def build_network(bundle: Bundle) -> MaxQueryNet:
             backbone=bundle.architecture["backbone"],
             input_channels=len(bundle.channels),
             classes=len(bundle.labels),
-            distribution=bundle.query_distribution or QueryDistribution(),
+            distribution=bundle.query_distribution,
             **sizes,
         )
     )

@@ -33,7 +33,7 @@ def _volume(shape=(12, 30, 34), spacing=(2.0, 2.5, 5.0), direction=None) -> Volu
     size=st.tuples(*[st.integers(1, 12)] * 3),
     flip=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_spacing_and_orientation_comes_back_voxel_for_voxel(angles, spacing, size, flip):
     direction = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag([-1 if flip else 1, 1, 1])
     grid = Grid(size, spacing, (1.0, 2.0, 3.0), direction)
