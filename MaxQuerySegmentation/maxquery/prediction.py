@@ -1,7 +1,7 @@
 """From a CT to labels, anomaly and owning queries on the CT's own grid."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -72,19 +72,7 @@ def predict(
     >>> prediction = predict(read_case([path]).volume, load_bundle("liver-demo"))  # doctest: +SKIP
     """
     log = RunLog() if log is None else log
-    _check_channels(volume, bundle)
-    network = build_network(bundle)
-    grid = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
-
-    with _timed(log, "prepare"):
-        report("prepare", 0.0, "Resampling to the model's grid")
-        image = model_input(volume, bundle, grid)
-    with _timed(log, "network"):
-        channels, owner = _run_network(network, image, bundle, parameters, report, log)
-    with _timed(log, "restore"):
-        labels, anomaly = _restore(grid, channels, volume.grid.shape_zyx, report)
-        clusters = np.empty(volume.grid.shape_zyx, np.uint8)
-        grid.nearest_out((owner + 1).cpu().numpy(), clusters)
+    labels, (anomaly,), clusters = infer(volume, bundle, (parameters.score,), parameters, report, log)
     with _timed(log, "findings"):
         report("findings", 0.0, "Measuring what was found")
         keep_organ(labels, bundle.labels, volume.grid, log.warnings)
@@ -94,6 +82,28 @@ def predict(
         volume.grid, labels, anomaly, clusters, bundle.labels, bundle.queries, findings,
         case_score(labels, anomaly, bundle),
     )  # fmt: skip
+
+
+def infer(
+    volume: Volume, bundle: Bundle, scores: Sequence[str], parameters: PredictionParameters, report: Report, log: RunLog
+) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """What the network says of every voxel `(Z, Y, X)` of the input: labels, one raw map a score, owners + 1.
+
+    Raises as `predict`, which makes findings of it.
+    """
+    _check_channels(volume, bundle)
+    network = build_network(bundle)
+    grid = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
+    with _timed(log, "prepare"):
+        report("prepare", 0.0, "Resampling to the model's grid")
+        image = model_input(volume, bundle, grid)
+    with _timed(log, "network"):
+        channels, owner = _run_network(network, image, bundle, scores, parameters, report, log)
+    with _timed(log, "restore"):
+        labels, maps = _restore(grid, channels, len(bundle.labels), volume.grid.shape_zyx, report)
+        clusters = np.empty(volume.grid.shape_zyx, np.uint8)
+        grid.nearest_out((owner + 1).cpu().numpy(), clusters)
+    return labels, maps, clusters
 
 
 def model_input(volume: Volume, bundle: Bundle, grid: ModelGrid) -> Tensor:
@@ -142,13 +152,14 @@ def _check_channels(volume: Volume, bundle: Bundle) -> None:
 
 
 def _run_network(
-    network: MaxQueryNet, image: Tensor, bundle: Bundle, parameters: PredictionParameters, report: Report, log: RunLog
-) -> tuple[Tensor, Tensor]:
-    """`(K + 1, z, y, x)`: segmentation logits and anomaly; and each voxel's owning query `(z, y, x)`."""
+    network: MaxQueryNet, image: Tensor, bundle: Bundle, scores: Sequence[str], parameters: PredictionParameters,
+    report: Report, log: RunLog,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """`(K + scores, z, y, x)`: segmentation logits and anomalies; and each voxel's owning query `(z, y, x)`."""
     for device, keep_on in _footprints(parameters.device):
         log.device = _device_name(device)
         try:
-            return _run_on(device, keep_on, network, image, bundle, parameters, report, log)
+            return _run_on(device, keep_on, network, image, bundle, scores, parameters, report, log)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             log.warnings.append(f"{log.device} ran out of memory; trying with less.")
@@ -157,23 +168,22 @@ def _run_network(
     )
 
 
-def _run_on(device, keep_on, network, image, bundle, parameters, report, log) -> tuple[Tensor, Tensor]:
+def _run_on(device, keep_on, network, image, bundle, scores, parameters, report, log) -> tuple[Tensor, Tensor]:
     half = _half_precision(device, parameters.quality)
     log.backend = f"torch, {half}" if half else "torch, 32 bit"
     network.to(device, memory_format=torch.channels_last_3d if half else torch.contiguous_format)
-    score = SCORES[parameters.score]
 
     @torch.inference_mode()
     def window(cut: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(device.type, half, enabled=half is not None):
             output = network(cut[None].to(device))
-        channels = torch.cat((output.segmentation[0], score(output)), dim=0)
+        channels = torch.cat([output.segmentation[0], *(SCORES[score](output) for score in scores)])
         return channels, output.responses[0].argmax(dim=0).to(torch.uint8)
 
     def advance(fraction: float) -> None:
         report("network", fraction, f"Segmenting on {log.device}")
 
-    return stitch(image, bundle.patch_zyx, parameters.step, len(bundle.labels) + 1, window, keep_on, advance)
+    return stitch(image, bundle.patch_zyx, parameters.step, len(bundle.labels) + len(scores), window, keep_on, advance)
 
 
 def _half_precision(device: torch.device, quality: Quality) -> torch.dtype | None:
@@ -204,15 +214,19 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _restore(grid: ModelGrid, channels: Tensor, shape_zyx, report: Report) -> tuple[np.ndarray, np.ndarray]:
-    """Labels uint8 and raw anomaly float16 on the input's grid; `channels` never exist there as a whole."""
-    labels, anomaly = np.empty(shape_zyx, np.uint8), np.empty(shape_zyx, np.float16)
-    labels_out, anomaly_out = grid.canonical(labels), grid.canonical(anomaly)
+def _restore(
+    grid: ModelGrid, channels: Tensor, classes: int, shape_zyx: tuple[int, int, int], report: Report
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Labels uint8 and raw maps float16 on the input's grid; `channels` never exist there as a whole."""
+    labels = np.empty(shape_zyx, np.uint8)
+    maps = [np.empty(shape_zyx, np.float16) for _ in range(len(channels) - classes)]
+    labels_out, maps_out = grid.canonical(labels), [grid.canonical(scores) for scores in maps]
     for z, full in grid.slices_out(channels):
-        labels_out[z] = full[:-1].argmax(dim=0).to(torch.uint8).cpu().numpy()
-        anomaly_out[z] = full[-1].cpu().numpy()
+        labels_out[z] = full[:classes].argmax(dim=0).to(torch.uint8).cpu().numpy()
+        for out, scores in zip(maps_out, full[classes:], strict=True):
+            out[z] = scores.cpu().numpy()
         report("restore", (z + 1) / len(labels_out), "Back to the CT's own grid")
-    return labels, anomaly
+    return labels, maps
 
 
 class _timed:

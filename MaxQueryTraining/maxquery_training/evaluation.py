@@ -1,13 +1,12 @@
 """How good a bundle is, on patients that it neither learned from nor was calibrated on."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from maxquery.bundle import Bundle
-from maxquery.prediction import PredictionParameters, predict
+from maxquery.prediction import PredictionParameters, RunLog, infer, predict, silent
 from maxquery_training.metrics import dice, ood_figures
 from maxquery_training.planted_cases import OUTLIER, PlantedCase
 
@@ -37,17 +36,18 @@ def ood_localisation(
     bundle: Bundle, cases: Sequence[PlantedCase], parameters: PredictionParameters
 ) -> dict[str, dict[str, float]]:
     """AUROC, AUPR, FPR95 by score: planted outliers against inlier voxels of organ and tumours, all cases pooled."""
-    figures = {}
-    for score in SCORES:
-        scores, outlier = [], []
-        for case in cases:
-            anomaly = predict(case.volume, bundle, replace(parameters, score=score)).anomaly
-            asked = case.inlier | (case.truth == OUTLIER)
-            scores.append(anomaly[asked].astype(np.float32))
-            outlier.append(case.truth[asked] == OUTLIER)
-        pooled = ood_figures(np.concatenate(scores), np.concatenate(outlier))
-        figures[score] = {name: round(value, 4) for name, value in pooled.items()}
-    return figures
+    pooled, outlier = {score: [] for score in SCORES}, []
+    for case in cases:
+        _, maps, _ = infer(case.volume, bundle, SCORES, parameters, silent, RunLog())
+        asked = case.inlier | (case.truth == OUTLIER)
+        outlier.append(case.truth[asked] == OUTLIER)
+        for score, anomaly in zip(SCORES, maps, strict=True):
+            pooled[score].append(anomaly[asked].astype(np.float32))
+    truth = np.concatenate(outlier)
+    return {
+        score: {name: round(value, 4) for name, value in ood_figures(np.concatenate(values), truth).items()}
+        for score, values in pooled.items()
+    }
 
 
 def describe(cases: Sequence[PlantedCase]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ RESULT = ["anomaly.nrrd", "clusters.nrrd", "findings.csv", "report.json", "segme
 
 def run(*arguments) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "maxquery", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +66,14 @@ def test_progress_for_programs_is_json_lines_that_end_with_done(result):
 
 def test_the_report_can_repeat_the_run_and_names_nobody(result):
     output, done = result
-    report = json.loads((output / "report.json").read_text())
+    report = json.loads((output / "report.json").read_text("utf-8"))
     expected = {"input", "bundle", "device", "backend", "seconds", "peak_memory_mb", "case_score", "volumes_ml",
                 "findings", "warnings", "parameters", "versions"}  # fmt: skip
     assert expected <= set(report)
     assert report["seconds"]["total"] > 0 and report["peak_memory_mb"] > 50
     for finding in report["findings"]:
         assert {"id", "label", "ood", "volume_ml", "centroid_ras_mm"} <= set(finding)
-    written = "".join(p.read_text() for p in output.iterdir() if p.suffix in (".json", ".csv")) + done.stdout
+    written = "".join(p.read_text("utf-8") for p in output.iterdir() if p.suffix in (".json", ".csv")) + done.stdout
     assert "Doe" not in written and "Jane" not in written and "1950" not in written
     assert not any("Doe" in p.name for p in output.parent.rglob("*"))
 
@@ -121,7 +121,7 @@ def test_a_signal_stops_the_run_within_two_seconds_and_leaves_nothing(number, tm
     command = [sys.executable, "-m", "maxquery", "segment", tmp_path / "large.mha", "--bundle", tiny_model,
                "--output", tmp_path / "out", "--device", "cpu", "--quality", "accurate",
                "--progress", "jsonl"]  # fmt: skip
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
     for line in process.stdout:
         if json.loads(line)["stage"] == "network":
             break
