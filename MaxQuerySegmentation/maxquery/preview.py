@@ -6,7 +6,6 @@ picture's left, anterior and head are up.
 """
 
 from dataclasses import dataclass
-from itertools import permutations
 from pathlib import Path
 from textwrap import shorten
 
@@ -22,7 +21,7 @@ from matplotlib.patheffects import withStroke
 from maxquery.display import CT_WINDOW_HU, HEAT_RANGE, first_look_ras_mm, heat_colours, main_finding
 from maxquery.labels import Label
 from maxquery.result import Finding, Prediction
-from maxquery.volume import Grid, Volume
+from maxquery.volume import Volume
 
 _MARGIN_MM = 40.0
 _HEAT_OPACITY, _FILL_OPACITY = 0.65, 0.18
@@ -99,24 +98,17 @@ class _Case:
 
 def _upright(ct: Volume, prediction: Prediction, percentile: np.ndarray) -> _Case:
     """Permute and flip the arrays to the nearest patient axes: no resampling, an oblique CT stays oblique."""
-    order, flipped = _nearest_axes(prediction.grid)
+    order, flipped = prediction.grid.patient_axes()
     arrays = [np.flip(array.transpose(order), np.flatnonzero(flipped))
               for array in (ct.array[0], prediction.labels, percentile)]
-    spacing = np.array(prediction.grid.spacing_xyz_mm)[::-1][order]
+    spacing = np.array(prediction.grid.spacing_xyz_mm)[::-1][list(order)]
     shape = np.array(arrays[0].shape)
     focus_lps = [*(first_look_ras_mm(prediction) * (-1, -1, 1)), 1.0]
-    focus = np.linalg.solve(prediction.grid.index_to_lps, focus_lps)[2::-1][order]
+    focus = np.linalg.solve(prediction.grid.index_to_lps, focus_lps)[2::-1][list(order)]
     focus = np.where(flipped, shape - 1 - focus, focus)
     focus = np.clip(np.rint(focus).astype(int), 0, shape - 1)
     box = _surroundings(arrays[1], focus, spacing)
     return _Case(*(array[box] for array in arrays), spacing, focus - [side.start for side in box])
-
-
-def _nearest_axes(grid: Grid) -> tuple[list[int], np.ndarray]:
-    """Which array axis runs nearest to the patient's z, y and x, and whether it runs the other way."""
-    cosines = grid.direction[::-1, ::-1]
-    order = max(permutations(range(3)), key=lambda axes: np.abs(cosines[range(3), axes]).sum())
-    return list(order), np.array([cosines[row, column] < 0 for row, column in enumerate(order)])
 
 
 def _surroundings(labels: np.ndarray, focus: np.ndarray, spacing_mm: np.ndarray) -> tuple[slice, ...]:

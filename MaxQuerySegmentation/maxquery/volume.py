@@ -1,6 +1,7 @@
 """A CT as numbers that know where they are in the patient."""
 
 from dataclasses import dataclass, field
+from itertools import permutations
 
 import numpy as np
 
@@ -40,6 +41,12 @@ class Grid:
     def index_to_ras(self) -> np.ndarray:
         """`(4, 4)`: the same in Slicer's RAS."""
         return np.diag([-1.0, -1.0, 1.0, 1.0]) @ self.index_to_lps
+
+    def patient_axes(self) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+        """The array axes that run nearest to S, P and L, in that order, and whether each runs the other way."""
+        cosines = self.direction[::-1, ::-1]  # [i, j]: array axis j along patient axis i of S, P, L
+        order = max(permutations(range(3)), key=lambda axes: np.abs(cosines[range(3), axes]).sum())
+        return order, tuple(bool(cosines[i, axis] < 0) for i, axis in enumerate(order))
 
     def ras_mm(self, zyx: np.ndarray) -> np.ndarray:
         """Positions (RAS, mm) of voxel indices `(…, 3)` given in array order z, y, x."""
