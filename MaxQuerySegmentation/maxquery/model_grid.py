@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from maxquery.volume import Grid
 
+Box = tuple[slice, slice, slice]
+
 
 @dataclass(frozen=True)
 class ModelGrid:
@@ -28,15 +30,10 @@ class ModelGrid:
     @classmethod
     def of(cls, grid: Grid, spacing_zyx_mm: tuple[float, float, float]) -> "ModelGrid":
         """The model's grid of that spacing over `grid`; its size is rounded to whole voxels."""
-        columns = _nearest_axes(grid.direction)  # columns[i]: the voxel axis (xyz) along patient axis i (LPS)
-        axes, flips, shape = [], [], []
-        for patient_axis, model_spacing in zip((2, 1, 0), spacing_zyx_mm, strict=True):
-            column = columns[patient_axis]
-            extent_mm = grid.size_xyz[column] * grid.spacing_xyz_mm[column]
-            axes.append(2 - column)
-            flips.append(bool(grid.direction[patient_axis, column] < 0))
-            shape.append(max(1, round(extent_mm / model_spacing)))
-        return cls(tuple(axes), tuple(flips), grid.shape_zyx, tuple(shape))
+        axes, flips = grid.patient_axes()
+        extent_mm = np.array(grid.shape_zyx) * grid.spacing_xyz_mm[::-1]
+        shape = tuple(max(1, round(extent_mm[axis] / step)) for axis, step in zip(axes, spacing_zyx_mm, strict=True))
+        return cls(axes, flips, grid.shape_zyx, shape)
 
     def canonical(self, array: np.ndarray) -> np.ndarray:
         """A view of the input's array `(Z, Y, X)` with the model's axes; writing to it writes to the array."""
@@ -52,16 +49,27 @@ class ModelGrid:
             in_plane[start : start + 16] = _scale(slab[:, None], (height, width))[:, 0]
         return _scale(in_plane.view(1, 1, len(source), -1), (depth, height * width)).view(self.shape_zyx)
 
-    def slices_out(self, channels: Tensor) -> Iterator[tuple[int, Tensor]]:
+    def slices_out(self, channels: Tensor, box: Box | None = None) -> Iterator[tuple[int, Tensor]]:
         """Channels `(C, z, y, x)` on the model's grid, one canonical input slice `(C, Y, X)` after another.
 
-        Linear in all three axes. Holds one slice at a time, whatever the size of the input.
+        Linear in all three axes. Holds one slice at a time, whatever the size of the input. `box`: only
+        these slices, and of each only this part.
         """
         depth, height, width = self.canonical_shape
-        for z in range(depth):
-            below, above, share = _neighbours(z, depth, channels.shape[1])
-            between = torch.lerp(channels[:, below].float(), channels[:, above].float(), share)
-            yield z, functional.interpolate(between[None], (height, width), mode="bilinear", align_corners=False)[0]
+        z_range, y_range, x_range = box or (slice(0, depth), slice(0, height), slice(0, width))
+        for z in range(z_range.start, z_range.stop):
+            between = _lerp(channels, 1, depth, slice(z, z + 1))[:, 0].float()
+            yield z, _lerp(_lerp(between, 1, height, y_range), 2, width, x_range)
+
+    def box_out(self, mask: Tensor) -> Box:
+        """The canonical box outside which no input voxel lies between voxels of `mask` `(z, y, x)`."""
+        sides = []
+        for axis, size in enumerate(self.canonical_shape):
+            hits = mask.any(dim=[other for other in range(3) if other != axis]).nonzero().cpu()
+            below, above, _ = _neighbours(size, mask.shape[axis], slice(0, size))
+            inside = ((above >= hits.min()) & (below <= hits.max())).nonzero() if len(hits) else hits
+            sides.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0))
+        return tuple(sides)
 
     def nearest_out(self, values: np.ndarray, out: np.ndarray) -> None:
         """Fills `out` `(Z, Y, X)`, on the input's grid, with the nearest of `values` `(z, y, x)`."""
@@ -84,21 +92,16 @@ def _scale(images: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def _neighbours(z: int, depth: int, source_depth: int) -> tuple[int, int, float]:
-    """The two source slices around output slice `z`, and how far it lies from the first to the second."""
-    position = min(max((z + 0.5) * source_depth / depth - 0.5, 0.0), source_depth - 1.0)
-    below = int(position)
-    return below, min(below + 1, source_depth - 1), position - below
+def _neighbours(size: int, source_size: int, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """For each output index in `part`: the two source indices around it, and how far it lies from the first."""
+    centres = torch.arange(part.start, part.stop, dtype=torch.float64) + 0.5
+    position = (centres * source_size / size - 0.5).clamp(0, source_size - 1)
+    below = position.long()
+    return below, (below + 1).clamp(max=source_size - 1), (position - below).float()
 
 
-def _nearest_axes(direction: np.ndarray) -> list[int]:
-    """For each patient axis the voxel axis that runs along it most; every voxel axis is used once."""
-    strength = np.abs(direction).astype(float)
-    columns = [0, 0, 0]
-    for _ in range(3):
-        patient_axis, column = np.unravel_index(strength.argmax(), (3, 3))
-        columns[patient_axis] = int(column)
-        strength[patient_axis], strength[:, column] = -1, -1
-    return columns
-
-
+def _lerp(source: Tensor, dim: int, size: int, part: slice) -> Tensor:
+    """Stretches `dim` to `size`, linearly, edge to edge; only `part` of it."""
+    below, above, share = (t.to(source.device) for t in _neighbours(size, source.shape[dim], part))
+    share = share.view([-1 if axis == dim else 1 for axis in range(source.ndim)]).to(source.dtype)
+    return torch.lerp(source.index_select(dim, below), source.index_select(dim, above), share)

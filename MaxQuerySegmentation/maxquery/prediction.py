@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maxquery.anomaly import SCORES
+from maxquery.body import body_mask
 from maxquery.bundle import Bundle, check_tensors
 from maxquery.errors import InputError, MachineError
 from maxquery.findings import FindingParameters, find
@@ -89,16 +90,18 @@ def infer(
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """What the network says of every voxel `(Z, Y, X)` of the input: labels, one raw map a score, owners + 1.
 
-    Raises as `predict`, which makes findings of it.
+    Around the patient each map holds its lowest score in the patient. Raises as `predict`, which makes
+    findings of it.
     """
     _check_channels(volume, bundle)
     network = build_network(bundle)
     grid = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
     with _timed(log, "prepare"):
         report("prepare", 0.0, "Resampling to the model's grid")
-        image = model_input(volume, bundle, grid)
+        image, body = model_input(volume, bundle, grid)
     with _timed(log, "network"):
         channels, owner = _run_network(network, image, bundle, scores, parameters, report, log)
+        _silence_outside(body, channels[len(bundle.labels) :])
     with _timed(log, "restore"):
         labels, maps = _restore(grid, channels, len(bundle.labels), volume.grid.shape_zyx, report)
         clusters = np.empty(volume.grid.shape_zyx, np.uint8)
@@ -106,12 +109,21 @@ def infer(
     return labels, maps, clusters
 
 
-def model_input(volume: Volume, bundle: Bundle, grid: ModelGrid) -> Tensor:
-    """`(C, z, y, x)`: the volume on the model's grid, each channel normalised as the bundle says."""
+def model_input(volume: Volume, bundle: Bundle, grid: ModelGrid) -> tuple[Tensor, Tensor]:
+    """The volume on the model's grid: normalised `(C, z, y, x)` as the bundle says, and the patient's outline."""
     image = torch.stack([grid.resample_in(channel) for channel in volume.array])
+    body = torch.from_numpy(body_mask(image[0].numpy()))
     for channel, n in zip(image, bundle.normalisation, strict=True):
         channel.clamp_(n.lower_hu, n.upper_hu).sub_(n.mean_hu).div_(n.std_hu)
-    return image
+    return image, body
+
+
+def _silence_outside(body: Tensor, maps: Tensor) -> None:
+    """Gives each of `maps` `(scores, z, y, x)`, in place, its lowest score in the patient around the patient."""
+    body = body.to(maps.device)
+    if body.any():
+        for scores in maps:
+            scores[~body] = scores[body].min()
 
 
 def case_score(labels: np.ndarray, anomaly: np.ndarray, bundle: Bundle) -> CaseScore | None:
@@ -218,14 +230,18 @@ def _restore(
     grid: ModelGrid, channels: Tensor, classes: int, shape_zyx: tuple[int, int, int], report: Report
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Labels uint8 and raw maps float16 on the input's grid; `channels` never exist there as a whole."""
-    labels = np.empty(shape_zyx, np.uint8)
+    labels = np.zeros(shape_zyx, np.uint8)
     maps = [np.empty(shape_zyx, np.float16) for _ in range(len(channels) - classes)]
     labels_out, maps_out = grid.canonical(labels), [grid.canonical(scores) for scores in maps]
-    for z, full in grid.slices_out(channels):
-        labels_out[z] = full[:classes].argmax(dim=0).to(torch.uint8).cpu().numpy()
-        for out, scores in zip(maps_out, full[classes:], strict=True):
-            out[z] = scores.cpu().numpy()
-        report("restore", (z + 1) / len(labels_out), "Back to the CT's own grid")
+    # Between voxels whose largest logit is the background's, the background's is the largest.
+    box = grid.box_out(channels[:classes].argmax(dim=0) > 0)
+    for z, logits in grid.slices_out(channels[:classes], box):
+        labels_out[(z, *box[1:])] = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+        report("restore", (z + 1) / len(labels_out) / 2, "Back to the CT's own grid")
+    for z, scores in grid.slices_out(channels[classes:]):
+        for out, values in zip(maps_out, scores, strict=True):
+            out[z] = values.cpu().numpy()
+        report("restore", 0.5 + (z + 1) / len(labels_out) / 2, "Back to the CT's own grid")
     return labels, maps
 
 

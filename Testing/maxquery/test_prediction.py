@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from maxquery.errors import Cancelled, InputError, MachineError
@@ -62,6 +63,25 @@ def test_a_linear_ramp_survives_the_way_to_the_models_grid_and_back():
     assert np.abs(back - ramp)[inside].max() < 0.05 * 2
 
 
+@given(
+    size=st.tuples(*[st.integers(1, 14)] * 3), source=st.tuples(*[st.integers(1, 9)] * 3), seed=st.integers(0, 2**31)
+)
+@settings(max_examples=40)
+def test_streamed_slices_are_the_trilinear_image_and_a_labels_box_misses_nothing(size, source, seed):
+    mapping = ModelGrid((0, 1, 2), (False,) * 3, size, source)
+    generator = torch.Generator().manual_seed(seed)
+    channels = torch.rand(2, *source, generator=generator)
+    channels[0] = (channels[0] > 0.9).float()
+    expected = torch.nn.functional.interpolate(channels[None], size, mode="trilinear")[0]
+    for z, plane in mapping.slices_out(channels):
+        torch.testing.assert_close(plane, expected[:, z], atol=1e-5, rtol=0)
+    z, y, x = mapping.box_out(channels[0] > 0)
+    for inside_z, plane in mapping.slices_out(channels, (z, y, x)):
+        torch.testing.assert_close(plane, expected[:, inside_z, y, x], atol=1e-5, rtol=0)
+    expected[0, z, y, x] = 0
+    assert expected[0].abs().max() < 1e-6
+
+
 def test_the_answer_does_not_depend_on_how_the_same_anatomy_is_stored():
     volume = _volume()
     straight = predict(volume, tiny_bundle(), ACCURATE)
@@ -85,6 +105,19 @@ def test_the_prediction_lies_on_the_inputs_exact_grid():
     for array in (prediction.labels, prediction.anomaly, prediction.clusters):
         assert array.shape == volume.grid.shape_zyx
     assert prediction.clusters.min() >= 1 and prediction.clusters.max() <= 8
+
+
+def test_air_around_the_patient_is_not_called_strange():
+    volume = _volume(shape=(12, 40, 40), spacing=(3.0, 3.0, 4.0))
+    hu = volume.array[0]
+    body = np.zeros(hu.shape, bool)
+    body[:, 8:32, 8:32] = True
+    hu[~body] = -1000.0
+    hu[:, 16:24, 16:24] = -900.0  # a lung is air too, and inside
+    anomaly = predict(volume, tiny_bundle(), ACCURATE).anomaly
+    around = ndimage.binary_erosion(~body, iterations=2, border_value=1)
+    assert (anomaly[around] == anomaly.min()).all()
+    assert (anomaly[:, 18:22, 18:22] > anomaly.min()).any()
 
 
 def test_one_window_is_stitched_to_what_the_network_said_of_it():
