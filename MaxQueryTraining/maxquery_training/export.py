@@ -83,7 +83,7 @@ def query_classes(bundle: Bundle, volume: Volume) -> np.ndarray:
     """`(N, K)`: each query's class probabilities, the mean over windows of `volume`."""
     network = build_network(bundle)
     grid = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
-    image = model_input(volume, bundle, grid)
+    image, _ = model_input(volume, bundle, grid)
     total = []
     for start in window_starts(grid.shape_zyx, bundle.patch_zyx, step=1.0):
         z, y, x = (slice(s, s + n) for s, n in zip(start, bundle.patch_zyx, strict=True))

@@ -39,8 +39,8 @@ def cases(data: Path) -> list[TrainingCase]:
         *(lits(number, "liver_006-010", 1) for number in ("006", "007", "008", "009", "010")),
         TrainingCase("noncontrast", "abdomen", ct / "abdomen_small_ct.nii.gz", ct / "abdomen_small_organs.nii.gz",
                      {5: ORGAN}, weight=2),
-        TrainingCase("pelvis", "abdomen", ct / "abdomen_3mm_ct.nii.gz", slices=slice(0, 50)),
-        TrainingCase("chest", "lung1", data / "lung" / "pyradiomics_lung1_ct.nii.gz", slices=slice(8, None)),
+        TrainingCase("pelvis", "abdomen", ct / "abdomen_3mm_ct.nii.gz", slices=slice(0, 50), weight=3),
+        TrainingCase("chest", "lung1", data / "lung" / "pyradiomics_lung1_ct.nii.gz", slices=slice(8, None), weight=4),
     ]  # fmt: skip
 
 

@@ -11,9 +11,12 @@ from maxquery.network import Output, aggregate, cluster_assignment
 
 
 def merged_log_assignment(responses: Tensor, distribution: QueryDistribution) -> Tensor:
-    """log M̃ (Eq. 5): `(B, N, Z, Y, X)` to `(B, 3, Z, Y, X)`; summed in log space, so it never underflows."""
-    log_assignment = responses.log_softmax(dim=1)
-    return torch.stack([group.logsumexp(dim=1) for group in log_assignment.split(distribution.sizes, dim=1)], dim=1)
+    """log M̃ (Eq. 5): `(B, N, Z, Y, X)` to `(B, 3, Z, Y, X)`.
+
+    The softmax of Eq. 3, summed over a group, is the softmax over groups of their log-sum-exp: no M, no underflow.
+    """
+    groups = responses.split(distribution.sizes, dim=1)
+    return torch.stack([group.logsumexp(dim=1) for group in groups], dim=1).log_softmax(dim=1)
 
 
 def merged_labels(target: Tensor, ignore_label: int | None) -> Tensor:

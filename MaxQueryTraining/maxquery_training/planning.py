@@ -57,7 +57,8 @@ def _with_preset(plans: dict, preset: Preset) -> dict:
             n_stages=len(preset.features),
             features_per_stage=list(preset.features),
             strides=strides,
-            kernel_sizes=[[1, 3, 3]] + [[3, 3, 3]] * (len(strides) - 1),
+            # As nnU-Net plans it: no convolution across slices where they are much thicker than pixels.
+            kernel_sizes=[[3 if strides[1][0] > 1 else 1, 3, 3]] + [[3, 3, 3]] * (len(strides) - 1),
             n_conv_per_stage=list(preset.convolutions),
             n_conv_per_stage_decoder=[1] * (len(strides) - 1),
         )

@@ -25,7 +25,7 @@ class BackboneTrainer(nnUNetTrainer):
         self.num_val_iterations_per_epoch = self.preset.validation_iterations
         self.initial_lr = self.preset.backbone_rate
         self.oversample_foreground_percent = self.preset.foreground_share
-        self.save_every = 2
+        self.save_every = 5
 
     def initialize(self) -> None:
         super().initialize()
