@@ -103,14 +103,14 @@ def _told(slices: list[Slice]) -> str:
 
 def _stacked(slices: list[Slice]) -> tuple[list[Slice], Grid]:
     first = slices[0]
+    if any(len(s.size_xyz) > 2 and s.size_xyz[2] > 1 for s in slices):
+        raise InputError("multi-frame", "The series is a multi-frame (enhanced) DICOM file.",
+                         "Load it in 3D Slicer and save the volume as .nrrd or .nii.gz.")
     values = np.array([[*s.spacing_xy_mm, *s.position_lps_mm, *s.axes.ravel()] for s in slices])
     if not np.isfinite(values).all():
         raise InputError("no-position", f"{int((~np.isfinite(values)).any(axis=1).sum())} of {len(slices)} "
                          "DICOM images do not say where in the patient they lie (position, orientation or "
                          "pixel spacing is missing).", "Export the original axial series.")
-    if any(len(s.size_xyz) > 2 and s.size_xyz[2] > 1 for s in slices):
-        raise InputError("multi-frame", "The series is a multi-frame (enhanced) DICOM file.",
-                         "Load it in 3D Slicer and save the volume as .nrrd or .nii.gz.")
     if len(slices) < 2:
         raise InputError("one-slice", "The series has one image only; a CT volume needs more.",
                          "Give the folder with all slices.")

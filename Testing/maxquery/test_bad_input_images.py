@@ -392,6 +392,16 @@ def test_slices_that_do_not_say_where_they_lie(tmp_path):
     assert refusal(tmp_path).message.startswith("6 of 6 DICOM images do not say where in the patient they")
 
 
+def test_a_multi_frame_file(tmp_path):
+    image = image_of((ct_array() + 1024).astype(np.uint16))
+    for tag, value in {"0008|0060": "CT", "0020|000e": "1.2.3"}.items():
+        image.SetMetaData(tag, value)
+    sitk.WriteImage(image, str(tmp_path / "all.dcm"))
+    error = refusal(tmp_path)
+    assert error.code == "multi-frame"
+    assert "3D Slicer" in error.hint
+
+
 def test_a_damaged_slice(tmp_path):
     write_dicom(tmp_path)
     path = sorted(tmp_path.iterdir())[2]
