@@ -9,6 +9,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -18,7 +19,7 @@ import numpy as np
 from maxquery.display import CT_WINDOW_HU, HEAT_RANGE, first_look_ras_mm, heat_colours
 from maxquery.findings_table import findings_rows
 from maxquery.result import Finding, Prediction
-from maxquery.segmentation_file import write_nrrd, write_segmentation
+from maxquery.segmentation_file import write_nrrd
 from maxquery.volume import Volume
 
 _ABOVE_EVERY_PERCENTILE = 101.0
@@ -39,27 +40,31 @@ _VIEWS = {
 }
 
 
+@dataclass(frozen=True)
+class SceneFiles:
+    """A result's heatmap in percentiles and its segmentation, as `maxquery.segmentation_file` writes them."""
+
+    percentile: Path
+    segmentation: Path
+
+
 def write_scene(
     path: Path,
     ct: Volume,
     prediction: Prediction,
-    percentile: np.ndarray,
+    files: SceneFiles,
     report: Mapping,
     show_from_percentile: float = HEAT_RANGE[0],
 ) -> None:
     """Write `path` (`.mrb`): CT, heatmap, segmentation, findings and how they came about.
 
-    `percentile` `(Z, Y, X)` 0…100 on the prediction's grid; nothing below `show_from_percentile` is drawn.
-    The CT's first phase is stored in whole HU. Raises OSError when the file cannot be written whole.
+    `files` are packed as they are; of the heatmap nothing below `show_from_percentile` is drawn. The CT's
+    first phase is stored in whole HU. Raises OSError when the file cannot be written whole.
     """
     with tempfile.TemporaryDirectory(prefix=".scene-", dir=path.parent) as temporary:
         data = Path(temporary)
         hu = np.clip(np.rint(ct.array[0]), -32768, 32767).astype(np.int16)
         write_nrrd(data / "CT.nrrd", hu, ct.grid, {})
-        write_nrrd(data / "Anomaly.nrrd", percentile.astype(np.float32, copy=False), prediction.grid, {})
-        write_segmentation(
-            data / "Segmentation.seg.nrrd", prediction.labels, prediction.grid, prediction.label_table
-        )
         (data / "Anomaly.ctbl").write_text(_colour_file(), encoding="utf-8")
         (data / "Findings.mrk.json").write_text(_points_file(prediction.findings), encoding="utf-8")
         (data / "Findings.tsv").write_text(_table_file(prediction.findings), encoding="utf-8")
@@ -67,8 +72,10 @@ def write_scene(
         with zipfile.ZipFile(path, "w") as bundle:
             text = ElementTree.tostring(scene, encoding="utf-8", xml_declaration=True)
             bundle.writestr(f"{path.stem}/{path.stem}.mrml", text, zipfile.ZIP_DEFLATED)
-            for file in sorted(data.iterdir()):
-                bundle.write(file, f"{path.stem}/Data/{file.name}")
+            packed = {file.name: file for file in data.iterdir()}
+            packed |= {"Anomaly.nrrd": files.percentile, "Segmentation.seg.nrrd": files.segmentation}
+            for name, file in sorted(packed.items()):
+                bundle.write(file, f"{path.stem}/Data/{name}")
 
 
 def _scene(prediction: Prediction, report: Mapping, show_from_percentile: float) -> Element:

@@ -22,7 +22,7 @@ from maxquery.errors import InputError, MachineError, MaxQueryError
 from maxquery.findings_table import findings_rows
 from maxquery.preview import write_preview
 from maxquery.result import Prediction
-from maxquery.scene import write_scene
+from maxquery.scene import SceneFiles, write_scene
 from maxquery.segmentation_file import write_nrrd, write_segmentation
 from maxquery.volume import Volume
 
@@ -116,7 +116,13 @@ def write_results(
         if preview:
             write_preview(staged / "preview.png", ct, prediction, percentile, title=title, planted=planted)
         if scene:
-            write_scene(staged / "scene.mrb", ct, prediction, percentile, report)
+            heat = staged / "anomaly.nrrd"
+            if units != "percentile":
+                heat = staged / "percentile.nrrd"
+                write_nrrd(heat, percentile.astype(np.float32, copy=False), prediction.grid, {"units": "percentile"})
+            files = SceneFiles(heat, staged / "segmentation.seg.nrrd")
+            write_scene(staged / "scene.mrb", ct, prediction, files, report)
+            (staged / "percentile.nrrd").unlink(missing_ok=True)
         for file in staged.iterdir():
             _flush(file)
         return _publish(staged, directory)

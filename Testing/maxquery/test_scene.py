@@ -10,7 +10,8 @@ import pytest
 from maxquery.display import heat_colours
 from maxquery.labels import Label, Terminology
 from maxquery.result import Finding, Prediction
-from maxquery.scene import write_scene
+from maxquery.scene import SceneFiles, write_scene
+from maxquery.segmentation_file import write_nrrd, write_segmentation
 from maxquery.volume import Grid, Volume
 
 slicer = pytest.importorskip("slicer", reason="needs Slicer's MRML: pip install slicer-core")
@@ -60,7 +61,10 @@ def case(request):
 def scene(case, tmp_path_factory):
     """The written file, read back into a real scene."""
     folder = tmp_path_factory.mktemp("scene")
-    write_scene(folder / "scene.mrb", case.ct, case.prediction, case.percentile, REPORT)
+    files = SceneFiles(folder / "anomaly.nrrd", folder / "segmentation.seg.nrrd")
+    write_nrrd(files.percentile, case.percentile, case.prediction.grid, {})
+    write_segmentation(files.segmentation, case.prediction.labels, case.prediction.grid, case.prediction.label_table)
+    write_scene(folder / "scene.mrb", case.ct, case.prediction, files, REPORT)
     return read(folder / "scene.mrb", folder / "cache")
 
 
