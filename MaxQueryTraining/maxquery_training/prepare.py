@@ -1,0 +1,225 @@
+"""A cohort on disk → an nnU-Net dataset: every case looked at, patients dealt out, nothing half-written."""
+
+import csv
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from maxquery.errors import InputError, MaxQueryError
+from maxquery.reading import read_case
+from maxquery.volume import Grid
+from maxquery_training.cohort import CaseFiles, Cohort
+from maxquery_training.label_scheme import ORGAN, OUTLIER, LabelScheme
+from maxquery_training.split import split_patients
+
+OOD = "ood"
+_FOLDERS = {"train": "Tr", "val": "Tr", "test": "Ts", OOD: "Ood"}  # imagesTr, labelsTr, …
+_GRID_TOLERANCE_MM = 0.05  # headers are often rounded
+
+
+@dataclass
+class CaseReport:
+    """What was found in one case; with a problem it cannot be used. `set` is empty until patients are dealt out."""
+
+    case: str
+    patient: str
+    outlier: bool
+    set: str = ""
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    size_xyz: tuple[int, ...] = ()
+    spacing_xyz_mm: tuple[float, ...] = ()
+    volumes_ml: dict[str, float] = field(default_factory=dict)
+
+
+def prepare(
+    cohort: Cohort,
+    scheme: LabelScheme,
+    folder: Path,
+    *,
+    seed: int = 0,
+    skip_faulty: bool = False,
+    processes: int = 1,
+    advance: Callable[[CaseReport], None] = lambda report: None,
+) -> list[CaseReport]:
+    """Writes nnU-Net's raw dataset `folder` (`DatasetNNN_Name`), and `cases.csv` and `cases.json` beside the images.
+
+    Images (HU, int16) and masks (the model's labels) lie in LPS there. Patients with an outlier go to
+    `imagesOod` whole, the others are split by `split_patients`; test cases lie in `imagesTs`. `advance` hears of
+    each case as it is done.
+
+    Raises InputError when a case has a problem (unless `skip_faulty` leaves it out), when none is left or when
+    `folder` exists; then nothing is written. The reports of all cases are the error's `reports`.
+    """
+    if folder.exists():
+        raise InputError("dataset-exists", f"{folder} exists; it was left as it is.", "Remove it, or choose another.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=".prepare-", dir=folder.parent))
+    try:
+        reports = []
+        with ProcessPoolExecutor(processes) as pool:
+            for report in pool.map(partial(_convert, scheme=scheme, folder=staged), cohort.cases):
+                reports.append(report)
+                advance(report)
+        _deal_out(reports, scheme, seed)
+        faulty = [report for report in reports if report.problems]
+        if faulty and not skip_faulty:
+            raise _refusal(f"{len(faulty)} of {len(reports)} cases cannot be used.",
+                           "Mend them, or leave them out with --skip-faulty.", reports)  # fmt: skip
+        if not any(report.set == "train" for report in reports):
+            raise _refusal("No case is left to train on.", "Mend the cases, or add some.", reports)
+        _arrange(staged, reports, len(cohort.phases))
+        _describe(staged, reports, scheme, cohort.phases, seed)
+        staged.rename(folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return reports
+
+
+def _refusal(message: str, hint: str, reports: list[CaseReport]) -> InputError:
+    error = InputError("cases", message, hint)
+    error.reports = reports
+    return error
+
+
+def _convert(files: CaseFiles, scheme: LabelScheme, folder: Path) -> CaseReport:
+    """Looks at one case and writes its images and its mask into `folder`."""
+    report = CaseReport(files.case, files.patient, files.outlier)
+    try:
+        case = read_case(files.images)
+    except MaxQueryError as error:
+        report.problems.append(str(error))
+        return report
+    grid = case.volume.grid
+    report.warnings.extend(case.warnings)
+    report.size_xyz, report.spacing_xyz_mm = grid.size_xyz, tuple(round(s, 4) for s in grid.spacing_xyz_mm)
+    mask = _mask(files, grid, scheme, report)
+    if report.problems:
+        return report
+    for channel, array in enumerate(case.volume.array):
+        _write(folder / f"{files.case}_{channel:04d}.nii.gz", np.rint(array).astype(np.int16), grid)
+    _write(folder / f"{files.case}.nii.gz", mask, grid)
+    return report
+
+
+def _mask(files: CaseFiles, grid: Grid, scheme: LabelScheme, report: CaseReport) -> np.ndarray | None:
+    """The mask in the model's labels; adds to the report's problems, warnings and volumes."""
+    if files.mask is None:
+        return np.zeros(grid.shape_zyx, np.uint8)
+    try:
+        image = sitk.ReadImage(str(files.mask))
+    except RuntimeError:
+        report.problems.append(f"The mask {files.mask.name} is missing or cannot be read.")
+        return None
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        report.problems.append(f"The mask is no 3D label map ({image.GetDimension()}D).")
+        return None
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    own = Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), direction)
+    if not own.same_as(grid, _GRID_TOLERANCE_MM):
+        report.problems.append(
+            f"The mask does not lie on the image's grid: {own.size_xyz} voxels of {_mm(own)} mm from {_origin(own)}, "
+            f"the image {grid.size_xyz} of {_mm(grid)} mm from {_origin(grid)}."
+        )
+        return None
+    array = sitk.GetArrayFromImage(image)
+    values, counts = np.unique(array, return_counts=True)
+    strange = [f"{value:g}" for value in values if value not in scheme.meaning]
+    if strange:
+        report.problems.append(f"The mask holds values without a meaning: {', '.join(strange[:6])}.")
+        return None
+    mask = scheme.map(array.astype(np.int64))
+    found = Counter()
+    for value, count in zip(values, counts, strict=True):
+        found[scheme.meaning[int(value)]] += int(count)
+    names = {ORGAN: scheme.organ, scheme.ignore: "ignore", OUTLIER: "outlier"}
+    report.volumes_ml = {
+        names.get(label) or scheme.type_of(label): round(count * grid.voxel_volume_ml, 3)
+        for label, count in sorted(found.items())
+        if label
+    }
+    if ORGAN not in found:
+        report.warnings.append(f"No {scheme.organ} is labelled.")
+    if OUTLIER in found and not files.outlier:
+        report.problems.append("The mask holds an outlier, but the patient is not listed as one (column 'outlier').")
+    return mask
+
+
+def _mm(grid: Grid) -> str:
+    return " × ".join(f"{s:.3g}" for s in grid.spacing_xyz_mm)
+
+
+def _origin(grid: Grid) -> str:
+    return "(" + ", ".join(f"{o:.1f}" for o in grid.origin_lps_mm) + ")"
+
+
+def _write(path: Path, array: np.ndarray, grid: Grid) -> None:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing_xyz_mm)
+    image.SetOrigin(grid.origin_lps_mm)
+    image.SetDirection(np.ravel(grid.direction).tolist())
+    # nnU-Net looks at arrays, not at directions.
+    sitk.WriteImage(sitk.DICOMOrient(image, "LPS"), str(path))
+
+
+def _deal_out(reports: list[CaseReport], scheme: LabelScheme, seed: int) -> None:
+    """Gives each usable case its set; one outlier case makes the whole patient one."""
+    usable = [report for report in reports if not report.problems]
+    outliers = {report.patient for report in usable if report.outlier}
+    types_of: dict[str, set[str]] = {r.patient: set() for r in usable if r.patient not in outliers}
+    for report in usable:
+        if report.patient in types_of:
+            types_of[report.patient].update(set(report.volumes_ml) & set(scheme.types))
+    sets = split_patients(types_of, seed) | {OOD: sorted(outliers)}
+    set_of = {patient: name for name, patients in sets.items() for patient in patients}
+    for report in usable:
+        report.set = set_of[report.patient]
+
+
+def _arrange(staged: Path, reports: list[CaseReport], channels: int) -> None:
+    """Moves the files of the usable cases to where nnU-Net looks for them."""
+    for suffix in {"Tr", *(_FOLDERS[r.set] for r in reports if r.set)}:
+        (staged / f"images{suffix}").mkdir()
+        (staged / f"labels{suffix}").mkdir()
+    for report in reports:
+        if report.set:
+            suffix = _FOLDERS[report.set]
+            for channel in range(channels):
+                name = f"{report.case}_{channel:04d}.nii.gz"
+                (staged / name).rename(staged / f"images{suffix}" / name)
+            (staged / f"{report.case}.nii.gz").rename(staged / f"labels{suffix}" / f"{report.case}.nii.gz")
+
+
+def _describe(
+    folder: Path, reports: list[CaseReport], scheme: LabelScheme, phases: tuple[str, ...], seed: int
+) -> None:
+    document: Mapping = {
+        # nnU-Net chooses the normalisation by this name; what the phases are stands beside it.
+        "channel_names": {str(i): "CT" for i in range(len(phases))},
+        "phases": list(phases),
+        "labels": scheme.nnunet_labels,
+        "numTraining": sum(_FOLDERS.get(r.set) == "Tr" for r in reports),
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
+    sets = {name: {r.case: 1 for r in reports if r.set == name} for name in _FOLDERS}
+    patients = {r.case: r.patient for r in reports if r.set}
+    (folder / "cases.json").write_text(json.dumps(sets | {"patients": patients, "seed": seed}, indent=2))
+    with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(CaseReport.__dataclass_fields__)
+        for report in reports:
+            row = asdict(report)
+            row |= {key: " ".join(row[key]) for key in ("problems", "warnings")}
+            row |= {key: " × ".join(map(str, row[key])) for key in ("size_xyz", "spacing_xyz_mm")}
+            row["volumes_ml"] = ", ".join(f"{name} {ml:g}" for name, ml in report.volumes_ml.items())
+            writer.writerow(row.values())

@@ -1,0 +1,210 @@
+"""From images and masks on disk to an nnU-Net dataset, with a word on every case that cannot be used."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maxquery.errors import InputError
+from maxquery_training.cohort import read_cohort
+from maxquery_training.label_scheme import OUTLIER, read_label_scheme
+from maxquery_training.prepare import prepare
+from maxquery_training.split import SHARES, split_patients
+
+from .phantoms import SCHEME, ct, mask, write_image
+
+OUTLIER_VALUE = 6
+RIGHT_TO_LEFT = (-1, 0, 0, 0, 1, 0, 0, 0, 1)
+
+
+def scheme(document=SCHEME):
+    return read_label_scheme("labels.json", json.dumps(document).encode())
+
+
+def write_table(folder: Path, rows: list[dict], columns: str = "case,patient,image,mask,outlier") -> Path:
+    path = folder / "cases.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns.split(","), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def twelve_patients(tmp_path) -> Path:
+    """Ten patients with one scan, one with two, one with an outlier."""
+    rows = []
+    for number in range(13):
+        tumour = OUTLIER_VALUE if number == 12 else (2, 3)[number % 2]
+        name = f"scan{number}"
+        rows.append({
+            "case": name, "patient": f"p{min(number, 10) if number < 12 else 12}",
+            "image": write_image(tmp_path / f"{name}_ct.nii.gz", ct(number), RIGHT_TO_LEFT),
+            "mask": write_image(tmp_path / f"{name}_seg.nii.gz", mask(tumour), RIGHT_TO_LEFT),
+            "outlier": "yes" if number == 12 else "",
+        })  # fmt: skip
+    return write_table(tmp_path, rows)
+
+
+def test_a_table_becomes_a_dataset_that_nnunet_reads(twelve_patients, tmp_path):
+    folder = tmp_path / "raw" / "Dataset001_Liver"
+    reports = prepare(read_cohort(twelve_patients), scheme(), folder, seed=1)
+
+    document = json.loads((folder / "dataset.json").read_text())
+    assert document["labels"] == {"background": 0, "liver": 1, "HCC": 2, "cyst": 3, "ignore": 4}
+    assert document["channel_names"] == {"0": "CT"}
+    trained_on = {path.name for path in (folder / "imagesTr").iterdir()}
+    assert document["numTraining"] == len(trained_on) == len(list((folder / "labelsTr").iterdir()))
+
+    sets = json.loads((folder / "cases.json").read_text())
+    assert trained_on == {f"{case}_0000.nii.gz" for case in (*sets["train"], *sets["val"])}
+    assert {name: len(sets[name]) > 0 for name in ("train", "val", "test", "ood")} == dict.fromkeys(
+        ("train", "val", "test", "ood"), True
+    )
+    where = {}
+    for report in reports:
+        where.setdefault(report.patient, set()).add(report.set)
+    assert all(len(found) == 1 for found in where.values()), "a patient lies in one set only"
+
+
+def test_images_and_masks_are_turned_together_to_lps(twelve_patients, tmp_path):
+    folder = tmp_path / "raw" / "Dataset001_Liver"
+    prepare(read_cohort(twelve_patients), scheme(), folder)
+    labels = sitk.ReadImage(str(next((folder / "labelsTr").iterdir())))
+    assert labels.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    assert (sitk.GetArrayFromImage(labels) > 0).tolist() == (mask()[:, :, ::-1] > 0).tolist()
+
+
+def test_an_outlier_patient_never_enters_training(twelve_patients, tmp_path):
+    folder = tmp_path / "raw" / "Dataset001_Liver"
+    prepare(read_cohort(twelve_patients), scheme(), folder)
+    assert [path.name for path in (folder / "imagesOod").iterdir()] == ["scan12_0000.nii.gz"]
+    held_out = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "labelsOod" / "scan12.nii.gz")))
+    assert (held_out == OUTLIER).sum() == 27
+    for path in (folder / "labelsTr").iterdir():
+        assert sitk.GetArrayFromImage(sitk.ReadImage(str(path))).max() <= 4
+
+
+def test_each_case_that_cannot_be_used_is_named_and_nothing_is_written(tmp_path):
+    write_image(tmp_path / "ct.nii.gz", ct())
+    labels = {
+        "moved": write_image(tmp_path / "moved.nii.gz", mask(), origin=(5, 0, 0)),
+        "strange": write_image(tmp_path / "strange.nii.gz", mask(77)),
+        "unlisted": write_image(tmp_path / "unlisted.nii.gz", mask(OUTLIER_VALUE)),
+        "absent": "nowhere.nii.gz",
+        "good": write_image(tmp_path / "good.nii.gz", mask(2)),
+    }
+    rows = [{"case": case, "image": "ct.nii.gz", "mask": name} for case, name in labels.items()]
+    rows.append({"case": "label_map", "image": labels["good"], "mask": labels["good"]})
+    cohort = read_cohort(write_table(tmp_path, rows))
+    folder = tmp_path / "raw" / "Dataset001_Liver"
+    with pytest.raises(InputError, match="5 of 6 cases cannot be used") as caught:
+        prepare(cohort, scheme(), folder)
+    problems = {report.case: " ".join(report.problems) for report in caught.value.reports}
+    assert "does not lie on the image's grid" in problems["moved"] and "(5.0, 0.0, 0.0)" in problems["moved"]
+    assert "values without a meaning: 77" in problems["strange"]
+    assert "not listed as one" in problems["unlisted"]
+    assert "nowhere.nii.gz is missing" in problems["absent"]
+    assert "label map" in problems["label_map"]
+    assert list((tmp_path / "raw").iterdir()) == []
+
+    reports = prepare(cohort, scheme(), folder, skip_faulty=True)
+    assert [report.case for report in reports if report.set] == ["good"]
+    listed = list(csv.DictReader((folder / "cases.csv").open()))
+    assert {row["case"] for row in listed if row["problems"]} == set(problems) - {"good"}
+
+
+def test_several_phases_become_channels(tmp_path):
+    row = {
+        "case": "a",
+        "image:arterial": write_image(tmp_path / "a1.nii.gz", ct(1)),
+        "image:venous": write_image(tmp_path / "a2.nii.gz", ct(2)),
+        "mask": write_image(tmp_path / "a_seg.nii.gz", mask()),
+    }
+    cohort = read_cohort(write_table(tmp_path, [row], "case,image:arterial,image:venous,mask"))
+    folder = tmp_path / "raw" / "Dataset001_Liver"
+    prepare(cohort, scheme(), folder)
+    assert json.loads((folder / "dataset.json").read_text())["phases"] == ["arterial", "venous"]
+    second = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "imagesTr" / "a_0001.nii.gz")))
+    assert (second == ct(2)).all()
+
+
+def test_an_existing_dataset_is_left_alone(twelve_patients, tmp_path):
+    folder = tmp_path / "Dataset001_Liver"
+    folder.mkdir()
+    with pytest.raises(InputError, match="was left as it is"):
+        prepare(read_cohort(twelve_patients), scheme(), folder)
+
+
+@pytest.mark.parametrize("layout", ["pairs", "nnunet", "decathlon"])
+def test_folders_of_the_usual_kinds_are_cohorts(tmp_path, layout):
+    for name in ("one", "two"):
+        image, label = {
+            "pairs": (f"{name}_ct.nii.gz", f"{name}_seg.nii.gz"),
+            "nnunet": (f"imagesTr/{name}_0000.nii.gz", f"labelsTr/{name}.nii.gz"),
+            "decathlon": (f"imagesTr/{name}.nii.gz", f"labelsTr/{name}.nii.gz"),
+        }[layout]
+        for path in (tmp_path / image, tmp_path / label):
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    cohort = read_cohort(tmp_path)
+    assert [(case.case, case.patient) for case in cohort.cases] == [("one", "one"), ("two", "two")]
+    assert all(len(case.images) == 1 and case.mask is not None for case in cohort.cases)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("case,picture\na,b\n", "has the columns case, picture"),
+        ("case,image,mask,outlier\na,i,m,perhaps\n", "line 2: outlier is 'perhaps'"),
+        ("case,image,mask\n,i,m\n", "line 2: case is empty"),
+        ("case,image,mask\na,i\n", "line 2: it has another number of fields"),
+        ("case,image,mask\na,i,m\na,i,m\n", "A case stands twice in t.csv: a"),
+        ("case,image,mask\n../a,i,m\n", "'../a' cannot be a file's name"),
+        ("case,image,mask\n", "holds no case"),
+    ],
+)
+def test_a_table_says_where_it_is_wrong(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_cohort(tmp_path / "t.csv")
+    assert message in caught.value.message and caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"organs": {}}, "unknown entry 'organs'"),
+        ({"organ": {"name": "", "values": [1]}}, "organ.name: expected some text"),
+        ({"ignore": [2]}, "ignore[0]: the value 2 has a meaning already"),
+        ({"types": [{"name": "liver", "values": [2]}]}, "types[0].name: the name 'liver' is taken"),
+        ({"outlier": [0]}, "outlier[0]: expected an integer of at least 1"),
+    ],
+)
+def test_a_label_scheme_says_where_it_is_wrong(change, message):
+    with pytest.raises(InputError) as caught:
+        scheme(SCHEME | change)
+    assert message in caught.value.message
+
+
+@given(
+    types=st.lists(st.sets(st.sampled_from(["hcc", "cyst", "rare"])), max_size=40), seed=st.integers(0, 1000)
+)
+def test_a_split_has_each_patient_once_whatever_their_order(types, seed):
+    types_of = {f"p{i}": kinds for i, kinds in enumerate(types)}
+    split = split_patients(types_of, seed)
+    assert sorted(p for patients in split.values() for p in patients) == sorted(types_of)
+    assert split == split_patients(dict(reversed(types_of.items())), seed)
+
+
+def test_each_set_has_its_share_of_each_type():
+    types_of = {f"p{i}": [("hcc", "cyst", "rare")[min(i % 7, 2)]] for i in range(140)}
+    split = split_patients(types_of, seed=3)
+    for kind in ("hcc", "cyst", "rare"):
+        total = sum(kind in kinds for kinds in types_of.values())
+        for name, share in SHARES.items():
+            assert abs(sum(kind in types_of[p] for p in split[name]) - share * total) < 1.5
