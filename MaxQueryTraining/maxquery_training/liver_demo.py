@@ -7,12 +7,12 @@
 
 import argparse
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from maxquery.bundle import Bundle, save_bundle
 from maxquery.labels import Label, Terminology
+from maxquery_training.cli import set_folders
 from maxquery_training.dataset import ORGAN, UNKNOWN_TUMOUR, TrainingCase, write_raw_dataset
 from maxquery_training.lesions.types import INLIERS, OUTLIERS
 from maxquery_training.preset import QUICK
@@ -20,6 +20,7 @@ from maxquery_training.preset import QUICK
 DATASET_ID, DATASET = 701, "Dataset701_LiverDemo"
 LITS = {1: ORGAN, 2: UNKNOWN_TUMOUR}
 CALIBRATION_PATIENT = "liver_005"
+PRESET = replace(QUICK, plant=0.9)
 
 
 def cases(data: Path) -> list[TrainingCase]:
@@ -80,7 +81,7 @@ def _train(arguments: argparse.Namespace) -> tuple[Path, dict, int]:
     plans_file = arguments.work / "preprocessed" / DATASET / f"{PLANS}.json"
     if not (plans_file.parent / "splits_final.json").exists():
         write_raw_dataset(raw, cases(arguments.data), [CALIBRATION_PATIENT])
-        plan_and_preprocess(DATASET_ID, DATASET, QUICK, arguments.processes)
+        plan_and_preprocess(DATASET_ID, DATASET, PRESET, arguments.processes)
     plans = json.loads(plans_file.read_text())
     checkpoint, seconds = train(plans, json.loads((raw / "dataset.json").read_text()), torch.device(arguments.device))
     return checkpoint, plans, seconds
@@ -140,11 +141,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    # nnU-Net reads its folders from the environment.
-    for name in ("raw", "preprocessed", "results"):
-        os.environ[f"nnUNet_{name}"] = str(arguments.work / name)
-        (arguments.work / name).mkdir(parents=True, exist_ok=True)
-    os.environ["nnUNet_n_proc_DA"] = str(max(1, arguments.processes - 1))
+    set_folders(arguments.work, arguments.processes)
     save_bundle(_release(*_train(arguments), arguments.data), arguments.bundle)
 
 

@@ -17,7 +17,7 @@ class PlantLesions(BasicTransform):
     unknown tumour stay as they are.
     """
 
-    def __init__(self, spacing_zyx_mm, mean_hu: float, std_hu: float, probability: float, most: int = 3):
+    def __init__(self, spacing_zyx_mm, mean_hu: float, std_hu: float, probability: float, most: int = 8):
         super().__init__()
         self.spacing_zyx_mm = tuple(spacing_zyx_mm)
         self.mean_hu, self.std_hu = mean_hu, std_hu
