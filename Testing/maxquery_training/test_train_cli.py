@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from maxquery_training.preset import QUICK
+
 from .phantoms import SCHEME, ct, mask, write_image
 
 
@@ -33,6 +35,21 @@ def test_prepare_says_what_it_found_and_where_the_dataset_is(pairs, tmp_path):
     assert "scan3: liver 13.5 ml, HCC 0.3 ml" in done.stdout
     assert done.stdout.endswith(f"Dataset in {tmp_path / 'work' / 'raw' / 'Dataset042_Liver'}\n")
     assert (tmp_path / "work" / "raw" / "Dataset042_Liver" / "dataset.json").is_file()
+
+
+def test_a_prepared_dataset_is_planned_on_the_presets_grid(pairs, tmp_path):
+    common = ("--dataset", "Dataset042_Liver", "--work", tmp_path / "work")
+    assert maxquery_train("prepare", pairs, "--labels", tmp_path / "labels.json", *common).returncode == 0
+    done = maxquery_train("plan", *common, "--preset", "quick", "--processes", "1")
+    assert done.returncode == 0, done.stderr
+    preprocessed = tmp_path / "work" / "preprocessed" / "Dataset042_Liver"
+    plans = json.loads((preprocessed / "MaxQueryPlans.json").read_text())
+    assert plans["configurations"]["3d_fullres"]["spacing"] == list(QUICK.spacing_zyx_mm)
+    assert plans["maxquery"] == json.loads(json.dumps(QUICK.to_json()))
+    (split,) = json.loads((preprocessed / "splits_final.json").read_text())
+    assert len(split["train"]) == 2 and len(split["val"]) == 1
+    for name in (*split["train"], *split["val"]):
+        assert (preprocessed / "MaxQueryPlans_3d_fullres" / f"{name}.b2nd").is_file()
 
 
 def test_a_faulty_case_ends_it_with_one_sentence(pairs, tmp_path):
