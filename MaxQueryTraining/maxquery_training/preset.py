@@ -1,7 +1,7 @@
 """Every number of a training run, in one place."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,8 +11,7 @@ class Preset:
     `spacing_zyx_mm` and `patch_zyx` (voxels) set the grid; `features`, `strides`, `convolutions` describe
     the U-Net stage by stage as nnU-Net's plans do (None: as nnU-Net plans it). Epochs are nnU-Net's, of
     `iterations` batches each. `window_hu` is what intensities are clipped to before normalisation (None:
-    nnU-Net's foreground percentiles). The backbone's `sgd` is nnU-Net's own, `radam` (the paper's for the joint
-    stage) learns more from few epochs. `plant` is the share of training patches that get synthetic lesions.
+    nnU-Net's foreground percentiles). `plant` is the share of training patches that get synthetic lesions.
     """
 
     spacing_zyx_mm: tuple[float, float, float] = (3.0, 0.76, 0.76)
@@ -27,7 +26,6 @@ class Preset:
     iterations: int = 250
     validation_iterations: int = 50
     backbone_epochs: int = 1000
-    backbone_optimizer: Literal["sgd", "radam"] = "sgd"
     backbone_rate: float = 1e-2
     joint_epochs: int = 200
     frozen_epochs: int = 50
@@ -68,10 +66,8 @@ QUICK = Preset(
     embedding_channels=32,
     iterations=50,
     validation_iterations=4,
-    backbone_optimizer="radam",
-    backbone_rate=1e-3,
-    backbone_epochs=60,
-    joint_epochs=24,
+    backbone_epochs=40,
+    joint_epochs=20,
     frozen_epochs=2,
     query_rate=2e-3,
     mirror=False,

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
@@ -27,12 +26,6 @@ class BackboneTrainer(nnUNetTrainer):
         self.initial_lr = self.preset.backbone_rate
         self.oversample_foreground_percent = self.preset.foreground_share
         self.save_every = 5
-
-    def configure_optimizers(self):
-        if self.preset.backbone_optimizer == "sgd":
-            return super().configure_optimizers()
-        optimizer = torch.optim.RAdam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
-        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def initialize(self) -> None:
         super().initialize()

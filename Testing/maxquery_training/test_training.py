@@ -83,23 +83,6 @@ def test_the_backbone_rests_while_frozen_and_then_moves_at_a_tenth(trained):
         assert rates[epoch][1] == pytest.approx(0.1 * rates[epoch][0])
 
 
-def test_the_backbone_is_optimised_as_the_preset_says(trained):
-    from maxquery_training.trainers import BackboneTrainer
-
-    checkpoint, plans, _ = trained
-    dataset = json.loads((checkpoint.parents[4] / "raw" / DATASET / "dataset.json").read_text())
-    used = {}
-    for optimizer in ("sgd", "radam"):
-        chosen = plans | {"maxquery": plans["maxquery"] | {"backbone_optimizer": optimizer}, "continue_training": False}
-        trainer = BackboneTrainer(chosen, "3d_fullres", 0, dataset, torch.device("cpu"))
-        trainer.initialize()
-        trainer.lr_scheduler.step(0)
-        assert trainer.optimizer.param_groups[0]["lr"] == SMALL.backbone_rate
-        used[optimizer] = type(trainer.optimizer).__name__
-    assert used == {"sgd": "SGD", "radam": "RAdam"}
-    assert PAPER_LIVER.backbone_optimizer == "sgd"  # stock nnU-Net
-
-
 def test_the_joint_stage_starts_from_the_trained_backbone(trained):
     checkpoint, _, _ = trained
     backbone = next(checkpoint.parents[2].glob("BackboneTrainer__*/fold_0/checkpoint_final.pth"))
