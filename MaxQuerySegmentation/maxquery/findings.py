@@ -108,9 +108,7 @@ def search_region(
 
     closed = _dilate(coarse, parameters.closing_mm, coarse_mm)
     closed = ~_dilate(~closed, parameters.closing_mm, coarse_mm) | coarse
-    in_slice = ndimage.generate_binary_structure(3, 1)
-    in_slice[[0, 2]] = False  # a lesion cut by the image's last slice is a hole all the same
-    filled = ndimage.binary_fill_holes(closed, in_slice)
+    filled = ndimage.binary_fill_holes(closed, axes=(1, 2))  # so a lesion cut by the image's last slice is a hole too
     grown = _dilate(filled, parameters.dilation_mm, coarse_mm)
 
     # Back to the image: fine voxel i of axis a lies in coarse voxel (i - start) // factor + margin.

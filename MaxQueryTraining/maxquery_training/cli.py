@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections import Counter
@@ -10,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maxquery.errors import InputError, MaxQueryError
-from maxquery_training.preset import PRESETS
+from maxquery_training.folders import set_folders
+from maxquery_training.preset import PLANS, PRESETS
 
 _LABELS_HELP = """\
 LABELS is a JSON file that says what the values in the masks mean; 0 is background, a value that is not listed is an error:
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = commands.add_parser("plan", help="nnU-Net's planning and preprocessing, on the preset's grid")
     _add_dataset(plan)
-    plan.add_argument("--preset", choices=PRESETS, default="paper-liver", help="%(default)s unless told")
+    plan.add_argument("--preset", choices=PRESETS, default="paper-liver", help="numbers to use (%(default)s)")
     plan.set_defaults(run=_plan)
 
     train = commands.add_parser("train", help="both stages, each resumed where it was left")
@@ -75,14 +75,6 @@ def _dataset(text: str) -> str:
     if not re.fullmatch(r"Dataset\d{3}_\w+", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form Dataset701_Liver")
     return text
-
-
-def set_folders(work: Path, processes: int) -> None:
-    """Tells nnU-Net where its folders are; it reads the environment when it is imported."""
-    for name in ("raw", "preprocessed", "results"):
-        (work / name).mkdir(parents=True, exist_ok=True)
-        os.environ[f"nnUNet_{name}"] = str(work / name)
-    os.environ["nnUNet_n_proc_DA"] = str(max(1, processes - 1))
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -118,7 +110,7 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    plans = options.work / "preprocessed" / options.dataset / "MaxQueryPlans.json"
+    plans = options.work / "preprocessed" / options.dataset / f"{PLANS}.json"
     _need(plans.with_name("splits_final.json"), "plan")
     set_folders(options.work, options.processes)
     import torch

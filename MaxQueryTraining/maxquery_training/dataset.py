@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from maxquery_training.label_scheme import BACKGROUND, ORGAN
 from maxquery_training.lesions.types import INLIERS, LESION_TYPES
 
-BACKGROUND, ORGAN = 0, 1
 TYPE_LABELS: dict[str, int] = {kind: 2 + i for i, kind in enumerate(INLIERS)}
 # A real tumour whose type nobody recorded: it is neither liver nor any type, so it teaches nothing.
 UNKNOWN_TUMOUR = 2 + len(INLIERS)

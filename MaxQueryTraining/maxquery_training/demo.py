@@ -69,7 +69,7 @@ def _demo(options: argparse.Namespace, report) -> str:
     if planted is None:
         return "\n".join([*parts, "", f"No room to plant an outlier of {DIAMETER_MM:.0f} mm: no liver was found."])
     volume, mask = planted
-    prediction, document = run(volume, "planted", f"synthetic lesion: {lesion}")
+    prediction, document = run(volume, "planted", lesion)
     write_nrrd(options.output / "planted" / "planted_ct.nrrd", volume.array[0].astype(np.int16), volume.grid, {})
     write_nrrd(options.output / "planted" / "planted_mask.nrrd", mask.astype(np.uint8), volume.grid, {})
     parts += ["", f"The same CT with one PLANTED (synthetic) {lesion}, a type the model never saw",

@@ -7,8 +7,9 @@ import numpy as np
 
 from maxquery.bundle import Bundle
 from maxquery.prediction import PredictionParameters, RunLog, infer, predict, silent
+from maxquery_training.label_scheme import OUTLIER
 from maxquery_training.metrics import dice, ood_figures
-from maxquery_training.planted_cases import OUTLIER, PlantedCase
+from maxquery_training.planted_cases import PlantedCase
 
 SCORES = ("maxquery", "max_assignment", "maxlogit", "msp")
 

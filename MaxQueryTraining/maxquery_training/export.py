@@ -19,8 +19,7 @@ from maxquery.model_grid import ModelGrid
 from maxquery.prediction import build_network, model_input
 from maxquery.volume import Volume
 from maxquery.windows import window_starts
-from maxquery_training.planning import CONFIGURATION
-from maxquery_training.preset import Preset
+from maxquery_training.preset import CONFIGURATION, Preset
 from maxquery_training.trainers import architecture_of
 
 

@@ -10,7 +10,7 @@ from maxquery.errors import InputError
 
 BACKGROUND, ORGAN = 0, 1
 OUTLIER = 254
-"""In masks of the held-out OOD set: a tumour of a type that is never trained on."""
+"""In masks to test on, real or planted: a tumour of a type that is never trained on."""
 
 
 @dataclass(frozen=True)

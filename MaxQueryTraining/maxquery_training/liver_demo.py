@@ -12,10 +12,11 @@ from pathlib import Path
 
 from maxquery.bundle import Bundle, save_bundle
 from maxquery.labels import Label, Terminology
-from maxquery_training.cli import set_folders
-from maxquery_training.dataset import ORGAN, UNKNOWN_TUMOUR, TrainingCase, write_raw_dataset
+from maxquery_training.dataset import UNKNOWN_TUMOUR, TrainingCase, write_raw_dataset
+from maxquery_training.folders import set_folders
+from maxquery_training.label_scheme import ORGAN
 from maxquery_training.lesions.types import INLIERS, OUTLIERS
-from maxquery_training.preset import QUICK
+from maxquery_training.preset import PLANS, QUICK
 
 DATASET_ID, DATASET = 701, "Dataset701_LiverDemo"
 LITS = {1: ORGAN, 2: UNKNOWN_TUMOUR}
@@ -74,7 +75,7 @@ def _train(arguments: argparse.Namespace) -> tuple[Path, dict, int]:
     """The final checkpoint, the plans, and the seconds that training took."""
     import torch
 
-    from maxquery_training.planning import PLANS, plan_and_preprocess
+    from maxquery_training.planning import plan_and_preprocess
     from maxquery_training.stages import train
 
     raw = arguments.work / "raw" / DATASET

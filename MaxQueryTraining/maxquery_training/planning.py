@@ -10,10 +10,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 
-from maxquery_training.preset import Preset
-
-PLANS = "MaxQueryPlans"
-CONFIGURATION = "3d_fullres"
+from maxquery_training.preset import CONFIGURATION, PLANS, Preset
 
 
 def plan_and_preprocess(dataset_id: int, dataset_name: str, preset: Preset, processes: int) -> dict:

@@ -9,10 +9,9 @@ import SimpleITK as sitk
 
 from maxquery.reading import read_case
 from maxquery.volume import Volume
-from maxquery_training.dataset import BACKGROUND, ORGAN, TYPE_LABELS, UNKNOWN_TUMOUR
+from maxquery_training.dataset import TYPE_LABELS, UNKNOWN_TUMOUR
+from maxquery_training.label_scheme import BACKGROUND, ORGAN, OUTLIER
 from maxquery_training.lesions.planting import plant
-
-OUTLIER = 254  # in `PlantedCase.truth`: a lesion of a type that the model never saw
 
 
 @dataclass(frozen=True)

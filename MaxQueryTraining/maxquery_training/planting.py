@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 
-from maxquery_training.dataset import BACKGROUND, ORGAN, TYPE_LABELS
+from maxquery_training.dataset import TYPE_LABELS
+from maxquery_training.label_scheme import BACKGROUND, ORGAN
 from maxquery_training.lesions.planting import plant
 
 _SCANNED_HU = (-160.0, 240.0)  # training CT is clipped to this; a planted lesion must not betray itself

@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -202,7 +202,7 @@ def _arrange(staged: Path, reports: list[CaseReport], channels: int) -> None:
 def _describe(
     folder: Path, reports: list[CaseReport], scheme: LabelScheme, phases: tuple[str, ...], seed: int
 ) -> None:
-    document: Mapping = {
+    document = {
         # nnU-Net chooses the normalisation by this name; what the phases are stands beside it.
         "channel_names": {str(i): "CT" for i in range(len(phases))},
         "phases": list(phases),

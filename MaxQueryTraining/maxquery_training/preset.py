@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+PLANS, CONFIGURATION = "MaxQueryPlans", "3d_fullres"
+"""What nnU-Net calls the plans that a preset goes into, and the one configuration in them."""
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -54,7 +57,7 @@ def _tuples(value: Any) -> Any:
 PAPER_LIVER = Preset()
 PAPER_PANCREAS = Preset(spacing_zyx_mm=(3.0, 0.419, 0.419), patch_zyx=(28, 192, 320))
 
-# A small network on a coarse grid, for two CPU cores and a few hours. The liver is not mirrored: where it
+# A small network on a coarse grid, for a few CPU cores. The liver is not mirrored: where it
 # lies in the body is half of how a small network finds it.
 QUICK = Preset(
     spacing_zyx_mm=(3.0, 3.0, 3.0),

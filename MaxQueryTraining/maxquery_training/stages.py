@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from maxquery_training.planning import CONFIGURATION
+from maxquery_training.preset import CONFIGURATION
 from maxquery_training.trainers import BackboneTrainer, MaxQueryTrainer
 
 

@@ -9,7 +9,8 @@ import SimpleITK as sitk
 import torch
 
 from maxquery.labels import Label
-from maxquery_training.dataset import ORGAN, UNKNOWN_TUMOUR, TrainingCase, write_raw_dataset
+from maxquery_training.dataset import UNKNOWN_TUMOUR, TrainingCase, write_raw_dataset
+from maxquery_training.label_scheme import ORGAN
 from maxquery_training.preset import PAPER_LIVER, PAPER_PANCREAS, Preset
 
 SMALL = Preset(
