@@ -106,7 +106,8 @@ def _convert(files: CaseFiles, scheme: LabelScheme, folder: Path) -> CaseReport:
     if report.problems:
         return report
     for channel, array in enumerate(case.volume.array):
-        _write(folder / f"{files.case}_{channel:04d}.nii.gz", np.rint(array).astype(np.int16), grid)
+        hu = np.rint(array).clip(max=np.iinfo(np.int16).max).astype(np.int16)  # some metal lies beyond
+        _write(folder / f"{files.case}_{channel:04d}.nii.gz", hu, grid)
     _write(folder / f"{files.case}.nii.gz", mask, grid)
     return report
 

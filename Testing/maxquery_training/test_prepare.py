@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 from hypothesis import given
@@ -131,6 +132,16 @@ def test_several_phases_become_channels(tmp_path):
     assert json.loads((folder / "dataset.json").read_text())["phases"] == ["arterial", "venous"]
     second = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "imagesTr" / "a_0001.nii.gz")))
     assert (second == ct(2)).all()
+
+
+def test_metal_beyond_16_bits_stays_bright(tmp_path):
+    hu = ct().astype(np.int32)
+    hu[10, 12, 14] = 40_000
+    write_image(tmp_path / "a_ct.nii.gz", hu)
+    folder = tmp_path / "raw" / "Dataset001_Liver"
+    prepare(read_cohort(tmp_path), scheme(), folder)
+    image = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "imagesTr" / "a_0000.nii.gz")))
+    assert image[10, 12, 14] == 32_767
 
 
 def test_an_existing_dataset_is_left_alone(twelve_patients, tmp_path):
