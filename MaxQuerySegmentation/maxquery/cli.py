@@ -14,8 +14,8 @@ DEFAULT_BUNDLE = "liver-demo"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, 2 for the input or arguments, 3 for the machine, 130 when cancelled."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
+    sys.stdout.reconfigure(errors="replace")  # a terminal without "×" gets "?"
+    options = build_parser().parse_args(arguments)
     progress = getattr(options, "progress", "none")
     try:
         code = options.run(options) or 0

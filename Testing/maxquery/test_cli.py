@@ -15,9 +15,10 @@ import SimpleITK as sitk
 RESULT = ["anomaly.nrrd", "clusters.nrrd", "findings.csv", "report.json", "segmentation.seg.nrrd"]
 
 
-def run(*arguments) -> subprocess.CompletedProcess:
+def run(*arguments, **environment) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "maxquery", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=300)
+    environment = os.environ | environment
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=300, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +147,9 @@ def test_models_and_samples_can_be_listed():
     bundles, samples = run("bundles"), run("samples")
     assert (bundles.returncode, samples.returncode) == (0, 0)
     assert "abdomen" in samples.stdout
+
+
+def test_a_terminal_that_only_knows_ascii_is_no_obstacle():
+    done = run("samples", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.returncode == 0, done.stderr
+    assert "512 ? 512 ? 133" in done.stdout

@@ -115,7 +115,8 @@ def test_each_case_that_cannot_be_used_is_named_and_nothing_is_written(tmp_path)
 
     reports = prepare(cohort, scheme(), folder, skip_faulty=True)
     assert [report.case for report in reports if report.set] == ["good"]
-    listed = list(csv.DictReader((folder / "cases.csv").open()))
+    with (folder / "cases.csv").open(encoding="utf-8", newline="") as file:
+        listed = list(csv.DictReader(file))
     assert {row["case"] for row in listed if row["problems"]} == set(problems) - {"good"}
 
 
