@@ -12,6 +12,7 @@ from torch import Tensor
 from maxquery.anomaly import SCORES
 from maxquery.body import body_mask
 from maxquery.bundle import Bundle, check_tensors
+from maxquery.device import find_device
 from maxquery.errors import InputError, MachineError
 from maxquery.findings import FindingParameters, find
 from maxquery.model_grid import ModelGrid
@@ -210,15 +211,10 @@ def _half_precision(device: torch.device, quality: Quality) -> torch.dtype | Non
 
 def _footprints(wanted: str) -> Iterator[tuple[torch.device, torch.device]]:
     """Where to compute and where to keep the stitched volume, from the fastest to the most modest."""
-    cpu = torch.device("cpu")
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        wanted = next(name for name, there in available.items() if there)
-    if not available[wanted]:
-        raise MachineError("device", f"This machine has no usable '{wanted}' device.", "Use --device auto or cpu.")
-    if wanted != "cpu":
-        yield torch.device(wanted), torch.device(wanted)
-        yield torch.device(wanted), cpu
+    cpu, device = torch.device("cpu"), find_device(wanted)
+    if device != cpu:
+        yield device, device
+        yield device, cpu
     yield cpu, cpu
 
 

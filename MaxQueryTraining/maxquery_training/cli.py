@@ -29,6 +29,7 @@ SOURCE is a table or a folder:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, 2 for the input or arguments, 3 for the machine."""
+    sys.stdout.reconfigure(errors="replace")  # a terminal without "×" gets "?"
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="both stages, each resumed where it was left")
     _add_dataset(train)
-    train.add_argument("--device", choices=("cuda", "mps", "cpu"), default="cuda")
+    train.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto")
     train.set_defaults(run=_train)
     return parser
 
@@ -112,13 +113,14 @@ def _plan(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     plans = options.work / "preprocessed" / options.dataset / f"{PLANS}.json"
     _need(plans.with_name("splits_final.json"), "plan")
-    set_folders(options.work, options.processes)
-    import torch
+    from maxquery.device import find_device
 
+    device = find_device(options.device)
+    set_folders(options.work, options.processes)
     from maxquery_training.stages import train
 
     dataset = json.loads((options.work / "raw" / options.dataset / "dataset.json").read_text("utf-8"))
-    checkpoint, seconds = train(json.loads(plans.read_text("utf-8")), dataset, torch.device(options.device))
+    checkpoint, seconds = train(json.loads(plans.read_text("utf-8")), dataset, device)
     print(f"{seconds} s of training. Checkpoint in {checkpoint}")
 
 
