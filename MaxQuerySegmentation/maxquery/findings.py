@@ -28,6 +28,8 @@ class FindingParameters:
         hundred inlier voxels is too; most of those are specks below the minimum volume.
     minimum_volume_ml: smaller components are not listed. 0.1 ml is a ball of 6 mm, about the smallest
         lesion that a report measures.
+    minimum_thickness_mm: an OOD region that nowhere holds a ball of this diameter is not listed. Along the
+        organ's border, where one tissue's queries hand over to another's, scores are high in a thin sheet.
     closing_mm: the organ is closed by this radius before the search, because a network often calls an
         outlier on the organ's rim background; bays up to about twice as wide are bridged.
     dilation_mm: the closed organ grows by this much, as an outlier's own rim may bulge out of it.
@@ -35,6 +37,7 @@ class FindingParameters:
 
     ood_percentile: float = 99.0
     minimum_volume_ml: float = 0.1
+    minimum_thickness_mm: float = 5.0
     closing_mm: float = 8.0
     dilation_mm: float = 3.0
 
@@ -52,7 +55,7 @@ def find(
     `labels` uint8, `percentile` float32 0…100 and `clusters` uint8 (owning query + 1) are `(Z, Y, X)`.
     A tumour is a 26-connected component of one class; it is OOD when at least half of its voxels reach
     the OOD percentile (a mean could hardly, as nothing scores above 100 to make up for a familiar rim).
-    OOD regions are components of `ood_mask`. A tumour and an OOD region may cover the same place, and
+    OOD regions are the thick enough components of `ood_mask`. A tumour and an OOD region may cover the same place, and
     both are listed: the one is the network's opinion of a type, the other says how far to trust it.
     """
     tumours = _role_mask(labels, label_table, "tumour")
@@ -66,7 +69,8 @@ def find(
         ood_share = np.mean(percentile[box][mask] >= parameters.ood_percentile)
         found.append(replace(finding, ood=bool(ood_share >= OOD_SHARE)))
     for box, mask in _components(suspicious, least):
-        found.append(replace(_finding(OOD_LABEL, box, mask, percentile, clusters, grid), ood=True))
+        if _holds_ball(mask, parameters.minimum_thickness_mm, grid.spacing_xyz_mm):
+            found.append(replace(_finding(OOD_LABEL, box, mask, percentile, clusters, grid), ood=True))
     found.sort(key=lambda finding: (not finding.ood, -finding.volume_ml))
     return tuple(replace(finding, id=number) for number, finding in enumerate(found, start=1))
 
@@ -169,6 +173,12 @@ def _components(image: np.ndarray, least_voxels: float) -> Iterator[tuple[Box, n
                 for side, start in zip(box, outer, strict=True)
             )
             yield shifted, components[box] == number
+
+
+def _holds_ball(mask: np.ndarray, diameter_mm: float, spacing_xyz_mm: tuple[float, float, float]) -> bool:
+    """Whether a ball fits into `mask` `(Z, Y, X)`, to within half a voxel: slices cannot tell more."""
+    to_outside_mm = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_xyz_mm[::-1])
+    return bool(2 * to_outside_mm.max() >= diameter_mm)
 
 
 def _finding(

@@ -105,7 +105,7 @@ def test_what_is_too_small_is_not_listed():
     case.labels[20, 20, 20:60:2] = 2  # single voxels of 0.0024 ml
     case.percentile[20, 30, 30:32] = 100
     assert case.find() == ()
-    assert len(case.find(minimum_volume_ml=0.002)) == 21
+    assert len(case.find(minimum_volume_ml=0.002, minimum_thickness_mm=0.0)) == 21
     case.labels[10:12, 10:16, 10:14] = 2  # 48 voxels, 0.115 ml
     assert len(case.find(minimum_volume_ml=0.1)) == 1
     assert case.find(minimum_volume_ml=0.12) == ()
@@ -129,6 +129,15 @@ def test_an_outlier_in_the_rim_of_the_liver_is_found():
     case.percentile[outlier] = 100
     (finding,) = case.find()
     assert finding.volume_ml > 0.9 * outlier.sum() * GRID.voxel_volume_ml
+
+
+def test_a_thin_sheet_of_heat_along_the_border_is_not_a_finding_but_a_lesion_in_it_is():
+    case = Case()
+    case.percentile[ball(GRID, (30, 30, 40), 23) & ~ball(GRID, (30, 30, 40), 20)] = 99.9
+    assert case.find() == ()
+    assert case.find(minimum_thickness_mm=2.0)[0].label == "OOD region"
+    case.percentile[ball(GRID, (30, 30, 22), 5)] = 99.9
+    assert [finding.label for finding in case.find()] == ["OOD region"]
 
 
 def test_an_outlier_cut_by_the_last_slice_is_found():
@@ -191,7 +200,7 @@ def test_ood_findings_come_first_then_the_larger():
     case.labels[10:12, 20:30, 25:35] = 2
     case.labels[16:24, 20:30, 15:25] = 2
     case.labels[16:20, 20:30, 32:36] = 3
-    case.percentile[28:30, 22:26, 28:34] = 100
+    case.percentile[28:32, 22:27, 28:34] = 100
     findings = case.find()
     assert [f.id for f in findings] == [1, 2, 3, 4]
     assert [f.label for f in findings] == ["OOD region", "HCC", "HCC", "cyst"]
