@@ -8,7 +8,7 @@ import numpy as np
 from maxquery.bundle import Bundle
 from maxquery.prediction import PredictionParameters, RunLog, infer, predict, silent
 from maxquery_training.label_scheme import OUTLIER
-from maxquery_training.metrics import dice, ood_figures
+from maxquery_training.metrics import ScoreCounts, dice
 from maxquery_training.planted_cases import PlantedCase
 
 SCORES = ("maxquery", "max_assignment", "maxlogit", "msp")
@@ -37,17 +37,15 @@ def ood_localisation(
     bundle: Bundle, cases: Sequence[PlantedCase], parameters: PredictionParameters
 ) -> dict[str, dict[str, float]]:
     """AUROC, AUPR, FPR95 by score: planted outliers against inlier voxels of organ and tumours, all cases pooled."""
-    pooled, outlier = {score: [] for score in SCORES}, []
+    pooled = {score: ScoreCounts() for score in SCORES}
     for case in cases:
         _, maps, _ = infer(case.volume, bundle, SCORES, parameters, silent, RunLog())
         asked = case.inlier | (case.truth == OUTLIER)
-        outlier.append(case.truth[asked] == OUTLIER)
-        for score, anomaly in zip(SCORES, maps, strict=True):
-            pooled[score].append(anomaly[asked].astype(np.float32))
-    truth = np.concatenate(outlier)
+        for counts, anomaly in zip(pooled.values(), maps, strict=True):
+            counts.add(anomaly[asked], case.truth[asked] == OUTLIER)
     return {
-        score: {name: round(value, 4) for name, value in ood_figures(np.concatenate(values), truth).items()}
-        for score, values in pooled.items()
+        score: {name: round(value, 4) for name, value in counts.figures().items()}
+        for score, counts in pooled.items()
     }
 
 

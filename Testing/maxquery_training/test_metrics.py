@@ -1,0 +1,57 @@
+"""Figures of merit, against a library's and by hand."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from maxquery_training.metrics import ScoreCounts, dice
+
+
+@pytest.fixture
+def voxels() -> tuple[np.ndarray, np.ndarray]:
+    """Scores with many ties, both signs of zero and infinity among them, and which voxels are outliers."""
+    rng = np.random.default_rng(0)
+    outlier = rng.random(20_000) < 0.05
+    scores = np.round(rng.normal(outlier * 1.0, 1.0), 1).astype(np.float16)
+    scores[:4] = [-0.0, 0.0, -np.inf, np.inf]
+    return scores, outlier
+
+
+def test_counted_figures_are_those_of_a_library_that_sorts_every_voxel(voxels):
+    scores, outlier = voxels
+    counts = ScoreCounts()
+    counts.add(scores, outlier)
+    finite = np.nan_to_num(scores.astype(np.float64), posinf=1e6, neginf=-1e6)
+    fpr, tpr, _ = roc_curve(outlier, finite, drop_intermediate=False)
+    figures = counts.figures()
+    assert figures["auroc"] == pytest.approx(roc_auc_score(outlier, finite), abs=1e-12)
+    assert figures["aupr"] == pytest.approx(average_precision_score(outlier, finite), abs=1e-12)
+    assert figures["fpr95"] == pytest.approx(fpr[tpr >= 0.95].min(), abs=1e-12)
+
+
+def test_cases_counted_one_by_one_give_what_they_give_together(voxels):
+    scores, outlier = voxels
+    parts, whole = ScoreCounts(), ScoreCounts()
+    whole.add(scores, outlier)
+    for part in np.array_split(np.arange(len(scores)), 7):
+        parts.add(scores[part], outlier[part])
+    assert parts.figures() == whole.figures()
+
+
+def test_scores_that_say_nothing_are_worth_a_coin():
+    counts = ScoreCounts()
+    counts.add(np.zeros(1000, np.float16), np.arange(1000) < 100)
+    assert counts.figures() == pytest.approx({"auroc": 0.5, "aupr": 0.1, "fpr95": 1.0})
+
+
+def test_without_outliers_there_is_nothing_to_measure():
+    counts = ScoreCounts()
+    counts.add(np.zeros(10, np.float16), np.zeros(10, bool))
+    with pytest.raises(ValueError, match="no outlier"):
+        counts.figures()
+
+
+def test_dice_of_masks_by_hand():
+    first, second = np.array([1, 1, 1, 0], bool), np.array([0, 1, 1, 0], bool)
+    assert dice(first, second) == pytest.approx(2 * 2 / 5)
+    assert np.isnan(dice(first & False, second & False))
