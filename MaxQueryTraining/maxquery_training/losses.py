@@ -1,7 +1,7 @@
 """What the network is trained on: L = L_seg + λ·L_qd (Eq. 5–8), and the same for each block's attention."""
 
 import torch
-from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss, DC_and_topk_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,6 +37,18 @@ def _merged_nll(log_merged: Tensor, merged: Tensor) -> Tensor:
     return losses / (merged >= 0).sum().clamp(min=1)
 
 
+def segmentation_loss(batch_dice: bool, hardest_percent: float = 100.0, ignore_label: int | None = None) -> nn.Module:
+    """L_seg: nnU-Net's Dice + cross-entropy, the latter averaged over the hardest share of all voxels.
+
+    Of all voxels it is the paper's. Of the hardest tenth, a lesion's voxels weigh ten times more, while the
+    many that are background at first sight no longer drown them.
+    """
+    dice = {"batch_dice": batch_dice, "smooth": 1e-5, "do_bg": False, "ddp": False}
+    if hardest_percent < 100:
+        return DC_and_topk_loss(dice, {"k": hardest_percent}, ignore_label=ignore_label)
+    return DC_and_CE_loss(dice, {}, ignore_label=ignore_label, dice_class=MemoryEfficientSoftDiceLoss)
+
+
 class MaxQueryLoss(nn.Module):
     """Eq. 8 on the final output plus, weighted, on each block's k-means attention at its own scale.
 
@@ -49,17 +61,13 @@ class MaxQueryLoss(nn.Module):
         *,
         qd_weight: float = 0.1,
         attention_weight: float = 1.0,
+        hardest_percent: float = 100.0,
         ignore_label: int | None = None,
     ):
         super().__init__()
         self.distribution, self.ignore_label = distribution, ignore_label
         self.qd_weight, self.attention_weight = qd_weight, attention_weight
-        self.segmentation_loss = DC_and_CE_loss(
-            {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False},
-            {},
-            ignore_label=ignore_label,
-            dice_class=MemoryEfficientSoftDiceLoss,
-        )
+        self.segmentation_loss = segmentation_loss(True, hardest_percent, ignore_label)
 
     def terms(self, output: Output, target: Tensor) -> dict[str, Tensor]:
         """Each term unweighted: `seg` and `qd` of the final output, `attention` the mean over blocks."""

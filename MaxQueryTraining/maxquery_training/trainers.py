@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from maxquery.labels import QueryDistribution
 from maxquery.network import Architecture, MaxQueryNet
-from maxquery_training.losses import MaxQueryLoss
+from maxquery_training.losses import MaxQueryLoss, segmentation_loss
 from maxquery_training.planting import PlantLesions
 from maxquery_training.preset import Preset
 
@@ -36,6 +36,14 @@ class BackboneTrainer(nnUNetTrainer):
         # nnU-Net trains in 32 bit on a CPU; one that multiplies bfloat16 matrices in hardware is many times faster.
         fast = self.device.type == "cpu" and torch.cpu._is_amx_tile_supported()
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast)
+
+    def _build_loss(self) -> nn.Module:
+        stock = super()._build_loss()  # deep supervision around Dice + cross-entropy
+        if self.preset.hardest_percent < 100:
+            stock.loss = segmentation_loss(
+                self.configuration_manager.batch_dice, self.preset.hardest_percent, self.label_manager.ignore_label
+            )
+        return stock
 
     def train_step(self, batch: dict) -> dict:
         with self._cpu_autocast():
@@ -122,6 +130,7 @@ class MaxQueryTrainer(BackboneTrainer):
             MaxQueryLoss(
                 QueryDistribution(*self.preset.query_distribution),
                 qd_weight=self.preset.qd_weight,
+                hardest_percent=self.preset.hardest_percent,
                 ignore_label=self.label_manager.ignore_label,
             )
         )

@@ -12,6 +12,7 @@ from maxquery_training.losses import (
     merged_labels,
     merged_log_assignment,
     query_distribution_loss,
+    segmentation_loss,
 )
 
 DISTRIBUTION = QueryDistribution(3, 1, 2)
@@ -82,11 +83,23 @@ def test_eq_8_adds_the_terms_with_the_papers_weight(responses, target):
     )
 
 
-def test_ignored_voxels_change_no_term(responses, target):
-    loss = MaxQueryLoss(DISTRIBUTION, ignore_label=IGNORE)
+@pytest.mark.parametrize("hardest_percent", [100, 30])
+def test_ignored_voxels_change_no_term(responses, target, hardest_percent):
+    loss = MaxQueryLoss(DISTRIBUTION, hardest_percent=hardest_percent, ignore_label=IGNORE)
     target[:, 0] = IGNORE
     changed = responses.clone()
     changed[:, :, 0] = 50 * torch.randn_like(changed[:, :, 0])
     for term in ("seg", "qd"):
         first, second = (float(loss.terms(_output(r), target[:, None].float())[term]) for r in (responses, changed))
         assert first == pytest.approx(second, rel=1e-5)
+
+
+def test_easy_voxels_do_not_weigh_when_the_hardest_count_alone():
+    target = torch.zeros(1, 1, 1, 10, 10)
+    target[0, 0, 0, 0, :5] = 1  # 5 of 100 voxels
+    logits = torch.zeros(1, 2, 1, 10, 10)
+    logits[:, 0] = 8.0  # all is background, quite surely
+    of_all, of_hardest = (segmentation_loss(True, percent)(logits, target) for percent in (100.0, 5.0))
+    dice = 0.0  # nothing was found
+    assert float(of_all) == pytest.approx(-dice + 0.05 * 8, abs=0.01)
+    assert float(of_hardest) == pytest.approx(-dice + 8, abs=0.01)
