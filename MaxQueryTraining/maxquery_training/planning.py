@@ -10,29 +10,37 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 
+from maxquery.errors import InputError
 from maxquery_training.preset import CONFIGURATION, PLANS, Preset
 
 
 def plan_and_preprocess(dataset_id: int, dataset_name: str, preset: Preset, processes: int) -> dict:
-    """The plans, as nnU-Net reads them, with the preset under `maxquery`; the data lie preprocessed."""
+    """The plans, as nnU-Net reads them, with the preset under `maxquery`; the data lie preprocessed.
+
+    Raises InputError when there is nothing to train or to validate on.
+    """
+    cases = json.loads((Path(nnUNet_raw) / dataset_name / "cases.json").read_text("utf-8"))
+    if not (cases["train"] and cases["val"]):
+        found = f"{dataset_name} holds {len(cases['train'])} cases to train on and {len(cases['val'])} to validate on."
+        raise InputError("cases", found, "Prepare it from three or more patients without an outlier.")
     preprocessed = Path(nnUNet_preprocessed) / dataset_name
     extract_fingerprint_dataset(dataset_id, num_processes=processes, show_progress_bar=False)
     plan_experiment_dataset(
         dataset_id, overwrite_target_spacing=preset.spacing_zyx_mm, overwrite_plans_name=PLANS
     )
     plans_file = preprocessed / f"{PLANS}.json"
-    plans = _with_preset(json.loads(plans_file.read_text()), preset)
+    plans = with_preset(json.loads(plans_file.read_text()), preset)
     plans_file.write_text(json.dumps(plans, indent=2))
     preprocess_dataset(dataset_id, PLANS, (CONFIGURATION,), (processes,), show_progress_bar=False)
 
-    cases = json.loads((Path(nnUNet_raw) / dataset_name / "cases.json").read_text())
     # A case of weight 3 is named three times: nnU-Net draws uniformly from the list.
     train = [name for name, weight in cases["train"].items() for _ in range(weight)]
     (preprocessed / "splits_final.json").write_text(json.dumps([{"train": train, "val": list(cases["val"])}]))
     return plans
 
 
-def _with_preset(plans: dict, preset: Preset) -> dict:
+def with_preset(plans: dict, preset: Preset) -> dict:
+    """nnU-Net's `plans`, changed in place to the preset's windows, normalisation, resampling and network."""
     plans["maxquery"] = preset.to_json()
     configuration = plans["configurations"][CONFIGURATION]
     configuration["patch_size"] = list(preset.patch_zyx)

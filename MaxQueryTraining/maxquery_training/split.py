@@ -12,7 +12,8 @@ def split_patients(types_of: Mapping[str, Collection[str]], seed: int) -> dict[s
     """Which patients each set holds; `types_of` names the tumour types that a patient has.
 
     Iterative stratification (Sechidis et al., ECML PKDD 2011): the rarest type is dealt out first, each
-    patient to the set that still misses most of that type. The same patients and seed give the same split,
+    patient to the set that still misses most of that type. A set that few patients left empty gets one of
+    the largest set. The same patients and seed give the same split,
     in whatever order they come.
 
     >>> split_patients({f"p{i}": ["cyst"] for i in range(25)}, seed=0)["val"]
@@ -33,4 +34,8 @@ def split_patients(types_of: Mapping[str, Collection[str]], seed: int) -> dict[s
             chosen = max(sets, key=lambda name: (missing(name, alike), missing(name, types_of)))
             sets[chosen].append(patient)
             waiting.remove(patient)
+    for name in sets:
+        largest = max(sets, key=lambda other: (len(sets[other]), other != "train"))
+        if not sets[name] and len(sets[largest]) > 1:
+            sets[name].append(sets[largest].pop())
     return {name: sorted(patients) for name, patients in sets.items()}

@@ -220,3 +220,9 @@ def test_each_set_has_its_share_of_each_type():
         total = sum(kind in kinds for kinds in types_of.values())
         for name, share in SHARES.items():
             assert abs(sum(kind in types_of[p] for p in split[name]) - share * total) < 1.5
+
+
+@pytest.mark.parametrize("types", [["HCC", "HCC", "cyst", "cyst"], ["HCC", "cyst", "HCC"], ["", "", ""]])
+def test_three_patients_are_enough_for_three_sets(types):
+    split = split_patients({f"p{i}": [kind] if kind else [] for i, kind in enumerate(types)}, seed=0)
+    assert all(split.values()) and sum(map(len, split.values())) == len(types)
