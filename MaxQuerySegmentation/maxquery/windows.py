@@ -1,6 +1,6 @@
 """Overlapping windows over a volume, stitched with Gaussian weights in bounded memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
 
@@ -75,21 +75,29 @@ def stitch(
     than the patch is padded with its own minimum, and the padding cut off again.
     """
     shape = tuple(image.shape[1:])
+    windows = cut(image, patch_zyx, step)
+    padded_shape = tuple(max(s, p) for s, p in zip(shape, patch_zyx, strict=True))
+    stitcher = Stitcher(channels, padded_shape, keep_on)
+    for done, (start, window) in enumerate(windows, start=1):
+        stitcher.add(start, *predict(window))
+        advance(done / len(windows))
+    total, owner = stitcher.result()
+    return total[:, : shape[0], : shape[1], : shape[2]], owner[: shape[0], : shape[1], : shape[2]]
+
+
+def cut(image: Tensor, patch_zyx: tuple[int, int, int], step: float) -> list[tuple[Start, Tensor]]:
+    """The windows of `image` `(C, Z, Y, X)`, as views, and where each starts; neighbours are `step` patches apart.
+
+    An image smaller than the patch is padded with its own minimum.
+    """
+    shape = tuple(image.shape[1:])
     padded_shape = tuple(max(s, p) for s, p in zip(shape, patch_zyx, strict=True))
     if padded_shape != shape:
         padded = image.new_full((len(image), *padded_shape), float(image.min()))
         padded[:, : shape[0], : shape[1], : shape[2]] = image
         image = padded
-    stitcher = Stitcher(channels, padded_shape, keep_on)
-    starts = window_starts(padded_shape, patch_zyx, step)
-    for done, (start, window) in enumerate(_cut(image, starts, patch_zyx), start=1):
-        stitcher.add(start, *predict(window))
-        advance(done / len(starts))
-    total, owner = stitcher.result()
-    return total[:, : shape[0], : shape[1], : shape[2]], owner[: shape[0], : shape[1], : shape[2]]
-
-
-def _cut(image: Tensor, starts: list[Start], patch_zyx: tuple[int, int, int]) -> Iterator[tuple[Start, Tensor]]:
-    for start in starts:
+    windows = []
+    for start in window_starts(padded_shape, patch_zyx, step):
         z, y, x = (slice(s, s + n) for s, n in zip(start, patch_zyx, strict=True))
-        yield start, image[:, z, y, x]
+        windows.append((start, image[:, z, y, x]))
+    return windows

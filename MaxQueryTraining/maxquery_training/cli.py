@@ -1,4 +1,4 @@
-"""The command `maxquery-train`: from images and masks on disk to a trained network."""
+"""The command `maxquery-train`: from images and masks on disk to a model and its figures."""
 
 import argparse
 import json
@@ -6,11 +6,12 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from maxquery.errors import InputError, MaxQueryError
-from maxquery_training.folders import set_folders
-from maxquery_training.preset import PLANS, PRESETS
+from maxquery.errors import InputError, MachineError, MaxQueryError
+from maxquery_training.folders import DatasetFiles, set_folders
+from maxquery_training.preset import PRESETS
 
 _LABELS_HELP = """\
 LABELS is a JSON file that says what the values in the masks mean; 0 is background, a value that is not listed is an error:
@@ -33,10 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except MaxQueryError as error:
-        print(f"maxquery-train: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        return 0
+    except MaxQueryError as caught:
+        error = caught
+    except ModuleNotFoundError as caught:
+        hint = "Install the training packages: pip install '.[training]'."
+        error = MachineError("package", f"The Python package '{caught.name}' is missing.", hint)
+    print(f"maxquery-train: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,8 +66,31 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="both stages, each resumed where it was left")
     _add_dataset(train)
-    train.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto")
+    _add_device(train)
     train.set_defaults(run=_train)
+
+    calibrate = commands.add_parser("calibrate", help="what known voxels of the validation patients score")
+    _add_dataset(calibrate)
+    _add_device(calibrate)
+    calibrate.set_defaults(run=_calibrate)
+
+    export = commands.add_parser("export", help="the trained, calibrated network as a bundle for 'maxquery segment'")
+    _add_dataset(export)
+    export.add_argument("--bundle", type=Path, required=True, help="folder for it; its name is the model's")
+    export.add_argument("--version", default="0.1.0", help="of the model (%(default)s)")
+    export.add_argument("--licence", required=True, help="of the weights, as the data allow")
+    export.add_argument("--data", required=True, help="what it learned from, in a sentence")
+    export.add_argument("--limits", required=True, help="what it must not be used for, and what it never saw")
+    export.add_argument("--description", default="", help="one line, for a list of models")
+    export.add_argument("--card", type=Path, help="a model card in Markdown (made of the above)")
+    export.set_defaults(run=_export)
+
+    evaluate = commands.add_parser("evaluate", help="figures on the test patients and the held-out outliers")
+    _add_dataset(evaluate)
+    _add_device(evaluate)
+    evaluate.add_argument("--bundle", required=True, help="a bundle's folder, zip or name")
+    evaluate.add_argument("--output", type=Path, required=True, help="folder for the tables")
+    evaluate.set_defaults(run=_evaluate)
     return parser
 
 
@@ -70,6 +98,10 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, type=_dataset, help="nnU-Net's name for it: Dataset701_Liver")
     parser.add_argument("--work", type=Path, required=True, help="folder of nnU-Net's raw, preprocessed, results")
     parser.add_argument("--processes", type=int, default=2, help="that read and convert (%(default)s)")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="(%(default)s)")
 
 
 def _dataset(text: str) -> str:
@@ -92,7 +124,7 @@ def _prepare(options: argparse.Namespace) -> None:
     if not options.labels.is_file():
         raise InputError("missing", f"There is no file {options.labels}.", "See --help for what it holds.")
     scheme = read_label_scheme(options.labels.name, options.labels.read_bytes())
-    folder = options.work / "raw" / options.dataset
+    folder = _files(options).raw
     reports = prepare(
         read_cohort(options.source), scheme, folder,
         seed=options.seed, skip_faulty=options.skip_faulty, processes=options.processes, advance=tell,
@@ -102,7 +134,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    _need(options.work / "raw" / options.dataset / "cases.json", "prepare")
+    _need(_files(options).raw / "cases.json", "prepare")
     set_folders(options.work, options.processes)
     from maxquery_training.planning import plan_and_preprocess
 
@@ -111,17 +143,83 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    plans = options.work / "preprocessed" / options.dataset / f"{PLANS}.json"
-    _need(plans.with_name("splits_final.json"), "plan")
+    files = _files(options)
+    _need(files.plans.with_name("splits_final.json"), "plan")
     from maxquery.device import find_device
 
     device = find_device(options.device)
     set_folders(options.work, options.processes)
-    from maxquery_training.stages import train
+    from maxquery_training.stages import train, trained
 
-    dataset = json.loads((options.work / "raw" / options.dataset / "dataset.json").read_text("utf-8"))
-    checkpoint, seconds = train(json.loads(plans.read_text("utf-8")), dataset, device)
+    train(files.read_plans(), files.read_description(), device)
+    checkpoint, seconds = trained(options.dataset)
     print(f"{seconds} s of training. Checkpoint in {checkpoint}")
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    files = _files(options)
+    _need(files.plans, "plan")
+    set_folders(options.work, options.processes)
+    from maxquery.prediction import PredictionParameters
+    from maxquery_training.calibration import calibrate
+    from maxquery_training.labelled_case import read_prepared
+    from maxquery_training.release import trained_bundle
+
+    bundle = trained_bundle(files, name=options.dataset, licence="none", data="unsaid", limits="unsaid")
+    parameters = PredictionParameters(device=options.device)
+    table = calibrate(bundle, read_prepared(files.raw, ("val",)), parameters).calibration
+    files.calibration.write_text(json.dumps(table.to_json()))
+    print(f"Calibrated. Table in {files.calibration}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    files = _files(options)
+    _need(files.calibration, "calibrate")
+    set_folders(options.work, options.processes)
+    from maxquery.bundle import save_bundle
+    from maxquery.calibration import CalibrationTable
+    from maxquery_training.release import trained_bundle
+
+    bundle = trained_bundle(
+        files, name=options.bundle.resolve().name, version=options.version, licence=options.licence,
+        description=options.description, data=options.data, limits=options.limits, card=options.card,
+    )  # fmt: skip
+    table = CalibrationTable(**json.loads(files.calibration.read_text("utf-8")))
+    save_bundle(replace(bundle, calibration=table), options.bundle)
+    print(f"Bundle in {options.bundle}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from maxquery.bundle import find_bundle, load_bundle
+    from maxquery.prediction import PredictionParameters
+    from maxquery_training.evaluation import measure, write_evaluation
+    from maxquery_training.labelled_case import read_prepared
+    from maxquery_training.prepare import OOD
+
+    files = _files(options)
+    _need(files.raw / "cases.json", "prepare")
+    bundle = load_bundle(find_bundle(options.bundle))
+    asked = [name for name in files.read_description()["labels"] if name != "ignore"]
+    known = [label.name for label in bundle.labels]
+    if asked != known:
+        raise InputError(
+            "labels",
+            f"The model's labels are {', '.join(known)}; the dataset's {', '.join(asked)}.",
+            "Evaluate it on a dataset that was prepared with the model's labels.",
+        )
+    parameters, cases = PredictionParameters(device=options.device), []
+    for case in read_prepared(files.raw, ("test", OOD)):
+        cases.append(measure(case, bundle, parameters))
+        print(f"{case.name}: " + ", ".join(f"{name} {value:.3f}" for name, value in cases[-1].dice.items()), flush=True)
+    if not cases:
+        raise InputError("no-cases", f"{options.dataset} holds no test case.", "Prepare it from more patients.")
+    about = {"bundle": bundle.name, "version": bundle.version, "dataset": options.dataset, "cases": len(cases)}
+    for name, value in write_evaluation(options.output, cases, about).items():
+        print(f"{name}: {value:.4f}")
+
+
+def _files(options: argparse.Namespace) -> DatasetFiles:
+    return DatasetFiles(options.work, options.dataset)
 
 
 def _need(path: Path, command: str) -> None:

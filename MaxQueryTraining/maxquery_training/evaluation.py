@@ -1,58 +1,145 @@
-"""How good a bundle is, on patients that it neither learned from nor was calibrated on."""
+"""How good a bundle is, on patients that it neither learned from nor was calibrated on (the paper's Sec. 4.2)."""
 
-from collections.abc import Sequence
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from maxquery.bundle import Bundle
-from maxquery.prediction import PredictionParameters, RunLog, infer, predict, silent
-from maxquery_training.label_scheme import OUTLIER
+from maxquery.organ import keep_organ
+from maxquery.prediction import PredictionParameters, RunLog, case_score, infer, silent
+from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.metrics import ScoreCounts, dice
-from maxquery_training.planted_cases import PlantedCase
 
 SCORES = ("maxquery", "max_assignment", "maxlogit", "msp")
+_RESAMPLES = 1000
 
 
-def segmentation_figures(
-    bundle: Bundle, cases: Sequence[PlantedCase], parameters: PredictionParameters
-) -> dict[str, float]:
-    """Mean Dice over cases by label. The organ counts with its tumours, as a liver volume does.
+@dataclass(frozen=True)
+class CaseFigures:
+    """What was measured on one case.
 
-    Voxels of real tumours of unknown type count for the organ and are left out for the types.
+    `dice` by label, NaN where a label is neither there nor found. `anomaly` is the case score: the mean raw
+    MaxQuery over predicted tumour, -inf where none was predicted. `counts` by score, in organ and tumours.
     """
-    found: dict[str, list[float]] = {label.name: [] for label in bundle.labels[1:]}
+
+    case: str
+    patient: str
+    dice: dict[str, float]
+    anomaly: float
+    has_outlier: bool
+    counts: dict[str, ScoreCounts]
+
+
+def measure(case: LabelledCase, bundle: Bundle, parameters: PredictionParameters) -> CaseFigures:
+    """Predicts as in use. The organ counts with its tumours, as a liver volume does; voxels of tumours of
+    unknown or untrained type count for the organ and are left out for the types."""
+    labels, maps, _ = infer(case.volume, bundle, SCORES, parameters, silent, RunLog())
+    keep_organ(labels, bundle.labels, case.volume.grid, [])
+    known = case.inlier | (case.truth == 0)
+    overlap = {
+        label.name: dice(labels > 0, case.truth > 0)
+        if label.role == "organ"
+        else dice((labels == label.value) & known, case.truth == label.value)
+        for label in bundle.labels[1:]
+    }
+    asked, counts = case.inlier | case.outlier, {}
+    for score, anomaly in zip(SCORES, maps, strict=True):
+        counts[score] = ScoreCounts()
+        counts[score].add(anomaly[asked], case.outlier[asked])
+    score = case_score(labels, maps[SCORES.index("maxquery")], bundle)
+    return CaseFigures(
+        case.name, case.patient, overlap, -np.inf if score is None else score.raw, bool(case.outlier.any()), counts
+    )
+
+
+def segmentation_figures(cases: Iterable[CaseFigures]) -> dict[str, float]:
+    """Mean Dice over cases by label; a case with nothing to find and nothing found does not count."""
+    found: dict[str, list[float]] = defaultdict(list)
     for case in cases:
-        labels = predict(case.volume, bundle, parameters).labels
-        for label in bundle.labels[1:]:
-            if label.role == "organ":
-                found[label.name].append(dice(labels > 0, case.truth > 0))
-            else:
-                known = case.inlier | (case.truth == 0)
-                found[label.name].append(dice((labels == label.value) & known, case.truth == label.value))
-    return {name: round(float(np.nanmean(values)), 4) for name, values in found.items()}
+        for label, value in case.dice.items():
+            found[label].append(value)
+    return {
+        label: float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+        for label, values in found.items()
+    }
 
 
-def ood_localisation(
-    bundle: Bundle, cases: Sequence[PlantedCase], parameters: PredictionParameters
-) -> dict[str, dict[str, float]]:
-    """AUROC, AUPR, FPR95 by score: planted outliers against inlier voxels of organ and tumours, all cases pooled."""
+def ood_localisation(cases: Sequence[CaseFigures]) -> dict[str, dict[str, float]]:
+    """AUROC, AUPR, FPR95 by score: outlier voxels against inlier voxels of organ and tumours, all cases pooled."""
     pooled = {score: ScoreCounts() for score in SCORES}
     for case in cases:
-        _, maps, _ = infer(case.volume, bundle, SCORES, parameters, silent, RunLog())
-        asked = case.inlier | (case.truth == OUTLIER)
-        for counts, anomaly in zip(pooled.values(), maps, strict=True):
-            counts.add(anomaly[asked], case.truth[asked] == OUTLIER)
-    return {
-        score: {name: round(value, 4) for name, value in counts.figures().items()}
-        for score, counts in pooled.items()
-    }
+        for score, counts in case.counts.items():
+            pooled[score] += counts
+    return {score: counts.figures() for score, counts in pooled.items()}
 
 
-def describe(cases: Sequence[PlantedCase]) -> dict[str, Any]:
-    """What the figures were measured on."""
-    return {
-        "cases": len(cases),
-        "outlier_voxels": int(sum((case.truth == OUTLIER).sum() for case in cases)),
-        "inlier_voxels": int(sum(case.inlier.sum() for case in cases)),
-    }
+def case_detection(cases: Sequence[CaseFigures]) -> float:
+    """The AUC of the case score: cases with an outlier against cases without, ties counting half."""
+    outlier, inlier = (np.array([case.anomaly for case in cases if case.has_outlier is kind]) for kind in (True, False))
+    return float(np.mean((outlier[:, None] > inlier) + 0.5 * (outlier[:, None] == inlier)))
+
+
+def figures(cases: Sequence[CaseFigures]) -> dict[str, float]:
+    """Every figure by its name, such as `dsc.liver`, `ood.maxquery.auroc` and `case_auc`, but for those that these
+    cases leave undefined."""
+    named = {f"dsc.{label}": value for label, value in segmentation_figures(cases).items()}
+    with_outlier = {case.has_outlier for case in cases}
+    if True in with_outlier:
+        for score, values in ood_localisation(cases).items():
+            named |= {f"ood.{score}.{name}": value for name, value in values.items()}
+    if len(with_outlier) == 2:
+        named["case_auc"] = case_detection(cases)
+    return {name: value for name, value in named.items() if np.isfinite(value)}
+
+
+def intervals(cases: Sequence[CaseFigures], seed: int = 0) -> dict[str, tuple[float, float]]:
+    """The 95 % bootstrap interval of every figure, patients drawn with all their cases; empty for one patient."""
+    by_patient: dict[str, list[CaseFigures]] = defaultdict(list)
+    for case in cases:
+        by_patient[case.patient].append(case)
+    patients, rng = list(by_patient.values()), np.random.default_rng(seed)
+    if len(patients) < 2:
+        return {}
+    drawn: dict[str, list[float]] = defaultdict(list)
+    for _ in range(_RESAMPLES):
+        picked = rng.integers(len(patients), size=len(patients))
+        for name, value in figures([case for i in picked for case in patients[i]]).items():
+            drawn[name].append(value)
+    return {name: tuple(np.percentile(values, [2.5, 97.5]).tolist()) for name, values in drawn.items()}
+
+
+def write_evaluation(folder: Path, cases: Sequence[CaseFigures], about: dict[str, Any]) -> dict[str, float]:
+    """`evaluation.json` (`about` and the figures), `evaluation.csv` and `cases.csv` in `folder`; the figures."""
+    named, bounds = figures(cases), intervals(cases)
+    rows = [{"figure": name, "value": value, **_bounds(bounds.get(name))} for name, value in named.items()]
+    document = about | {"figures": {row.pop("figure"): row for row in map(dict, rows)}}
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_table(folder / "evaluation.csv", rows)
+    _write_table(folder / "cases.csv", [_row(case) for case in cases])
+    (folder / "evaluation.json").write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
+    return named
+
+
+def _bounds(interval: tuple[float, float] | None) -> dict[str, float]:
+    return {} if interval is None else {"low": interval[0], "high": interval[1]}
+
+
+def _row(case: CaseFigures) -> dict[str, Any]:
+    scored = {} if np.isinf(case.anomaly) else {"case_score": case.anomaly}
+    overlap = {f"dsc.{label}": value for label, value in case.dice.items() if np.isfinite(value)}
+    return {"case": case.case, "patient": case.patient, "outlier": case.has_outlier, **scored, **overlap}
+
+
+def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """A column for every key of any row, in the order they come up; what a row lacks stays empty."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

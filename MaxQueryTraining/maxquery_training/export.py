@@ -18,9 +18,15 @@ from maxquery.labels import Label, Query, QueryDistribution
 from maxquery.model_grid import ModelGrid
 from maxquery.prediction import build_network, model_input
 from maxquery.volume import Volume
-from maxquery.windows import window_starts
+from maxquery.windows import cut
 from maxquery_training.preset import CONFIGURATION, Preset
 from maxquery_training.trainers import architecture_of
+
+_ORGAN_COLOUR = (221, 130, 101)
+_TYPE_COLOURS = (
+    (230, 60, 60), (250, 200, 60), (170, 90, 220), (60, 190, 110), (70, 160, 240), (240, 130, 200), (150, 220, 80),
+    (120, 90, 60), (90, 220, 220), (250, 150, 60), (130, 130, 250), (200, 200, 160),
+)  # fmt: skip
 
 
 def export(
@@ -71,6 +77,17 @@ def export(
     return replace(bundle, queries=queries)
 
 
+def bundle_labels(dataset_json: dict) -> tuple[Label, ...]:
+    """The labels of a prepared dataset, in colours that are told apart; what is to be ignored is no label."""
+    names = {value: name for name, value in dataset_json["labels"].items() if name != "ignore"}
+    colours = ((0, 0, 0), _ORGAN_COLOUR, *_TYPE_COLOURS)
+    roles = ("background", "organ")
+    return tuple(
+        Label(value, names[value], roles[value] if value < 2 else "tumour", colours[value % len(colours)])
+        for value in sorted(names)
+    )
+
+
 def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """In 16 bit; what nnU-Net's blocks list under two names stays one tensor, and is stored once."""
     halves: dict[int, Tensor] = {}
@@ -83,10 +100,8 @@ def query_classes(bundle: Bundle, volume: Volume) -> np.ndarray:
     network = build_network(bundle)
     grid = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
     image, _ = model_input(volume, bundle, grid)
-    total = []
-    for start in window_starts(grid.shape_zyx, bundle.patch_zyx, step=1.0):
-        z, y, x = (slice(s, s + n) for s, n in zip(start, bundle.patch_zyx, strict=True))
-        total.append(network(image[None, :, z, y, x]).classification[0].softmax(dim=-1))
+    windows = cut(image, bundle.patch_zyx, step=1.0)
+    total = [network(window[None]).classification[0].softmax(dim=-1) for _, window in windows]
     return torch.stack(total).mean(dim=0).numpy()
 
 

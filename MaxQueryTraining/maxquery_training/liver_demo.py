@@ -76,7 +76,7 @@ def _train(arguments: argparse.Namespace) -> tuple[Path, dict, int]:
     import torch
 
     from maxquery_training.planning import plan_and_preprocess
-    from maxquery_training.stages import train
+    from maxquery_training.stages import train, trained
 
     raw = arguments.work / "raw" / DATASET
     plans_file = arguments.work / "preprocessed" / DATASET / f"{PLANS}.json"
@@ -84,7 +84,8 @@ def _train(arguments: argparse.Namespace) -> tuple[Path, dict, int]:
         write_raw_dataset(raw, cases(arguments.data), [CALIBRATION_PATIENT])
         plan_and_preprocess(DATASET_ID, DATASET, PRESET, arguments.processes)
     plans = json.loads(plans_file.read_text())
-    checkpoint, seconds = train(plans, json.loads((raw / "dataset.json").read_text()), torch.device(arguments.device))
+    train(plans, json.loads((raw / "dataset.json").read_text()), torch.device(arguments.device))
+    checkpoint, seconds = trained(DATASET)
     return checkpoint, plans, seconds
 
 
@@ -92,8 +93,8 @@ def _release(checkpoint: Path, plans: dict, seconds: int, data: Path) -> Bundle:
     """Exported, calibrated on one patient, measured on another; neither was trained on."""
     from maxquery.prediction import PredictionParameters
     from maxquery.reading import read_case
-    from maxquery_training import evaluation
     from maxquery_training.calibration import calibrate
+    from maxquery_training.evaluation import measure, ood_localisation, segmentation_figures
     from maxquery_training.export import export
     from maxquery_training.planted_cases import planted_case
 
@@ -117,21 +118,25 @@ def _release(checkpoint: Path, plans: dict, seconds: int, data: Path) -> Bundle:
     bundle = calibrate(bundle, [planted_case(*held_out, INLIERS, 0)], parameters)
 
     pairs = [[data / "liver" / "val" / f"liver_{n}_{kind}.nii.gz" for kind in ("ct", "seg")] for n in ("000", "001")]
-    inliers = [planted_case(*pair, INLIERS, 100) for pair in pairs]
-    outliers = [planted_case(*pairs[i % 2], [kind], 200) for i, kind in enumerate(OUTLIERS)]
+    inliers = [measure(planted_case(*pair, INLIERS, 100), bundle, parameters) for pair in pairs]
+    outliers = [
+        measure(planted_case(*pairs[i % 2], [kind], 200), bundle, parameters) for i, kind in enumerate(OUTLIERS)
+    ]
     return replace(
         bundle,
         metrics={
-            "dsc": evaluation.segmentation_figures(bundle, inliers, parameters),
-            "dsc_measured_on": evaluation.describe(inliers)
-            | {"how": "liver/val 000 and 001 (one patient), five planted inliers each; mean over cases"},
-            "ood": evaluation.ood_localisation(bundle, outliers, parameters),
-            "ood_measured_on": evaluation.describe(outliers)
-            | {"how": "the same patient, one planted outlier a case, each of the five types; "
-                      "outlier voxels against voxels of liver, all cases pooled"},
+            "dsc": _rounded(segmentation_figures(inliers)),
+            "dsc_measured_on": "liver/val 000 and 001 (one patient), five planted inliers each; mean over cases",
+            "ood": {score: _rounded(values) for score, values in ood_localisation(outliers).items()},
+            "ood_measured_on": "the same patient, one planted outlier a case, each of the five types; outlier voxels "
+                               "against voxels of liver, all cases pooled",
             "quality": parameters.quality,
         },
     )  # fmt: skip
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in figures.items()}
 
 
 def main() -> None:

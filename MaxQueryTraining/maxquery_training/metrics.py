@@ -32,13 +32,21 @@ class ScoreCounts:
         self.inlier += np.bincount(ranks[~outlier], minlength=1 << 16)
         self.outlier += np.bincount(ranks[outlier], minlength=1 << 16)
 
+    def __iadd__(self, other: "ScoreCounts") -> "ScoreCounts":
+        self.inlier += other.inlier
+        self.outlier += other.outlier
+        return self
+
     def figures(self) -> dict[str, float]:
         """AUROC, AUPR (average precision), and the lowest FPR at a TPR of at least 95 %; both kinds must occur."""
-        true, false = (counts[::-1].cumsum() for counts in (self.outlier, self.inlier))
+        occurring = np.flatnonzero(self.outlier + self.inlier)[::-1]  # highest first
+        if not occurring.size:
+            raise ValueError("nothing was counted")
+        true, false = (counts[occurring].cumsum() for counts in (self.outlier, self.inlier))
         if not (true[-1] and false[-1]):
             raise ValueError("there are no outlier voxels" if false[-1] else "there are no inlier voxels")
         sensitivity, false_rate = (np.concatenate([[0.0], counts / counts[-1]]) for counts in (true, false))
-        precision = true / np.maximum(true + false, 1)
+        precision = true / (true + false)
         return {
             "auroc": float(np.trapezoid(sensitivity, false_rate)),
             "aupr": float((np.diff(sensitivity) * precision).sum()),

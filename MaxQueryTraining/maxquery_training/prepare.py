@@ -22,7 +22,7 @@ from maxquery_training.label_scheme import ORGAN, OUTLIER, LabelScheme
 from maxquery_training.split import split_patients
 
 OOD = "ood"
-_FOLDERS = {"train": "Tr", "val": "Tr", "test": "Ts", OOD: "Ood"}  # imagesTr, labelsTr, …
+FOLDERS = {"train": "Tr", "val": "Tr", "test": "Ts", OOD: "Ood"}  # imagesTr, labelsTr, …
 _GRID_TOLERANCE_MM = 0.05  # headers are often rounded
 
 
@@ -188,12 +188,12 @@ def _deal_out(reports: list[CaseReport], scheme: LabelScheme, seed: int) -> None
 
 def _arrange(staged: Path, reports: list[CaseReport], channels: int) -> None:
     """Moves the files of the usable cases to where nnU-Net looks for them."""
-    for suffix in {"Tr", *(_FOLDERS[r.set] for r in reports if r.set)}:
+    for suffix in {"Tr", *(FOLDERS[r.set] for r in reports if r.set)}:
         (staged / f"images{suffix}").mkdir()
         (staged / f"labels{suffix}").mkdir()
     for report in reports:
         if report.set:
-            suffix = _FOLDERS[report.set]
+            suffix = FOLDERS[report.set]
             for channel in range(channels):
                 name = f"{report.case}_{channel:04d}.nii.gz"
                 (staged / name).rename(staged / f"images{suffix}" / name)
@@ -208,11 +208,11 @@ def _describe(
         "channel_names": {str(i): "CT" for i in range(len(phases))},
         "phases": list(phases),
         "labels": scheme.nnunet_labels,
-        "numTraining": sum(_FOLDERS.get(r.set) == "Tr" for r in reports),
+        "numTraining": sum(FOLDERS.get(r.set) == "Tr" for r in reports),
         "file_ending": ".nii.gz",
     }
     (folder / "dataset.json").write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
-    sets = {name: {r.case: 1 for r in reports if r.set == name} for name in _FOLDERS}
+    sets = {name: {r.case: 1 for r in reports if r.set == name} for name in FOLDERS}
     patients = {r.case: r.patient for r in reports if r.set}
     (folder / "cases.json").write_text(json.dumps(sets | {"patients": patients, "seed": seed}, indent=2))
     with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:

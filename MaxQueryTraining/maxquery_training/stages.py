@@ -6,16 +6,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from nnunetv2.paths import nnUNet_results
 
-from maxquery_training.preset import CONFIGURATION
+from maxquery.errors import InputError
+from maxquery_training.preset import CONFIGURATION, PLANS
 from maxquery_training.trainers import BackboneTrainer, MaxQueryTrainer
 
 
-def train(plans: dict, dataset_json: dict, device: torch.device) -> tuple[Path, int]:
-    """Backbone, then joint training, of fold 0. Returns the final checkpoint and the seconds of all epochs."""
+def train(plans: dict, dataset_json: dict, device: torch.device) -> None:
+    """Backbone, then joint training, of fold 0."""
     backbone = _run(BackboneTrainer, plans, dataset_json, device)
-    joint = _run(MaxQueryTrainer, plans, dataset_json, device, backbone)
-    return joint, round(_seconds(backbone) + _seconds(joint))
+    _run(MaxQueryTrainer, plans, dataset_json, device, backbone)
+
+
+def trained(dataset_name: str) -> tuple[Path, int]:
+    """The final checkpoint, and the seconds of all epochs of both stages. InputError before both are done."""
+    stages = [Path(nnUNet_results) / dataset_name / f"{trainer.__name__}__{PLANS}__{CONFIGURATION}" / "fold_0"
+              / "checkpoint_final.pth" for trainer in (BackboneTrainer, MaxQueryTrainer)]  # fmt: skip
+    for checkpoint in stages:
+        if not checkpoint.exists():
+            raise InputError("order", f"{checkpoint} is not there.", "Train both stages to their end first.")
+    return stages[-1], round(sum(map(_seconds, stages)))
 
 
 def _seconds(checkpoint: Path) -> float:

@@ -34,7 +34,9 @@ def test_cases_counted_one_by_one_give_what_they_give_together(voxels):
     parts, whole = ScoreCounts(), ScoreCounts()
     whole.add(scores, outlier)
     for part in np.array_split(np.arange(len(scores)), 7):
-        parts.add(scores[part], outlier[part])
+        case = ScoreCounts()
+        case.add(scores[part], outlier[part])
+        parts += case
     assert parts.figures() == whole.figures()
 
 

@@ -1,15 +1,26 @@
 """`maxquery-train` as a process."""
 
+import csv
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from maxquery.bundle import load_bundle
 from maxquery_training.preset import QUICK
 
 from .phantoms import SCHEME, ct, mask, write_image
+
+TINY = replace(
+    QUICK, patch_zyx=(8, 16, 16), features=(4, 8, 8, 8), strides=((1, 1, 1), (2, 2, 2), (2, 2, 2), (1, 2, 2)),
+    convolutions=(1, 1, 1, 1), query_channels=16, embedding_channels=8, iterations=2, validation_iterations=1,
+    backbone_epochs=1, joint_epochs=2,
+)  # fmt: skip
 
 
 def maxquery_train(*arguments) -> subprocess.CompletedProcess:
@@ -37,12 +48,45 @@ def test_prepare_says_what_it_found_and_where_the_dataset_is(pairs, tmp_path):
     assert (tmp_path / "work" / "raw" / "Dataset042_Liver" / "dataset.json").is_file()
 
 
-def test_a_prepared_dataset_is_planned_on_the_presets_grid(pairs, tmp_path):
-    common = ("--dataset", "Dataset042_Liver", "--work", tmp_path / "work")
-    assert maxquery_train("prepare", pairs, "--labels", tmp_path / "labels.json", *common).returncode == 0
-    done = maxquery_train("plan", *common, "--preset", "quick", "--processes", "1")
-    assert done.returncode == 0, done.stderr
-    preprocessed = tmp_path / "work" / "preprocessed" / "Dataset042_Liver"
+@pytest.fixture(scope="module")
+def released(tmp_path_factory) -> Path:
+    """The folder of a dataset taken from files to figures, one command after the other, as the README does it.
+
+    The network and its training are made tiny after planning; four patients, one more with an outlier.
+    """
+    folder = tmp_path_factory.mktemp("cohort")
+    (folder / "labels.json").write_text(json.dumps(SCHEME))
+    with (folder / "cases.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("case", "image", "mask", "outlier"))
+        for number, tumour in enumerate((2, 3, 2, 3, 6)):
+            write_image(folder / f"{number}_ct.nii.gz", ct(number))
+            write_image(folder / f"{number}_seg.nii.gz", mask(tumour))
+            outlier = "yes" if tumour == 6 else ""
+            rows.writerow((f"scan{number}", f"{number}_ct.nii.gz", f"{number}_seg.nii.gz", outlier))
+    common = ("--dataset", "Dataset042_Liver", "--work", folder / "work")
+    told = ("--licence", "none", "--data", "five phantoms", "--limits", "not for people")
+
+    def run(*arguments) -> None:
+        done = maxquery_train(*arguments, *common)
+        assert done.returncode == 0, done.stderr
+
+    run("prepare", folder / "cases.csv", "--labels", folder / "labels.json")
+    run("plan", "--preset", "quick", "--processes", "1")
+    shutil.copytree(folder / "work" / "preprocessed", folder / "planned")
+    from maxquery_training.planning import with_preset  # nnU-Net's, slow to import
+
+    plans = folder / "work" / "preprocessed" / "Dataset042_Liver" / "MaxQueryPlans.json"
+    plans.write_text(json.dumps(with_preset(json.loads(plans.read_text()), TINY)))
+    run("train", "--device", "cpu")
+    run("calibrate", "--device", "cpu")
+    run("export", "--bundle", folder / "tiny", *told)
+    run("evaluate", "--bundle", folder / "tiny", "--output", folder / "figures", "--device", "cpu")
+    return folder
+
+
+def test_a_prepared_dataset_is_planned_on_the_presets_grid(released):
+    preprocessed = released / "planned" / "Dataset042_Liver"
     plans = json.loads((preprocessed / "MaxQueryPlans.json").read_text())
     assert plans["configurations"]["3d_fullres"]["spacing"] == list(QUICK.spacing_zyx_mm)
     assert plans["maxquery"] == json.loads(json.dumps(QUICK.to_json()))
@@ -50,6 +94,41 @@ def test_a_prepared_dataset_is_planned_on_the_presets_grid(pairs, tmp_path):
     assert len(split["train"]) == 2 and len(split["val"]) == 1
     for name in (*split["train"], *split["val"]):
         assert (preprocessed / "MaxQueryPlans_3d_fullres" / f"{name}.b2nd").is_file()
+
+
+def test_an_exported_model_knows_its_labels_and_where_it_comes_from(released):
+    bundle = load_bundle(released / "tiny")
+    assert [label.name for label in bundle.labels] == ["background", "liver", "HCC", "cyst"]
+    assert [label.role for label in bundle.labels] == ["background", "organ", "tumour", "tumour"]
+    assert bundle.training["data"] == "five phantoms" and bundle.training["duration_seconds"] > 0
+    assert "not for people" in bundle.model_card
+    assert np.isfinite(bundle.calibration.values).all() and bundle.calibration.values[0] < bundle.calibration.values[-1]
+
+
+def test_an_exported_model_segments(released):
+    files = (released / "0_ct.nii.gz", "--bundle", released / "tiny", "--output", released / "result")
+    subprocess.run([sys.executable, "-m", "maxquery", "segment", *files, "--device", "cpu"], check=True, timeout=300)
+    assert json.loads((released / "result" / "report.json").read_text("utf-8"))["bundle"]["name"] == "tiny"
+
+
+def test_figures_are_those_of_test_patients_and_held_out_outliers(released):
+    figures = json.loads((released / "figures" / "evaluation.json").read_text("utf-8"))["figures"]
+    assert {"dsc.liver", "ood.maxquery.auroc", "ood.msp.fpr95", "case_auc"} <= set(figures)
+    assert all(0 <= figure["value"] <= 1 for figure in figures.values())
+    with (released / "figures" / "cases.csv").open(encoding="utf-8", newline="") as file:
+        outlier = {row["case"]: row["outlier"] for row in csv.DictReader(file)}
+    assert outlier.pop("scan4") == "True" and list(outlier.values()) == ["False"]
+
+
+def test_a_model_is_not_measured_on_another_models_labels(released, tmp_path):
+    (tmp_path / "raw").mkdir()
+    other = shutil.copytree(released / "work" / "raw" / "Dataset042_Liver", tmp_path / "raw" / "Dataset042_Liver")
+    document = json.loads((other / "dataset.json").read_text("utf-8"))
+    document["labels"] = {"FNH" if name == "cyst" else name: value for name, value in document["labels"].items()}
+    (other / "dataset.json").write_text(json.dumps(document))
+    common = ("--dataset", "Dataset042_Liver", "--work", tmp_path)
+    done = maxquery_train("evaluate", *common, "--bundle", released / "tiny", "--output", tmp_path / "figures")
+    assert done.returncode == 2 and "HCC, cyst; the dataset's background, liver, HCC, FNH." in done.stderr
 
 
 def test_a_faulty_case_ends_it_with_one_sentence(pairs, tmp_path):
@@ -64,7 +143,7 @@ def test_a_faulty_case_ends_it_with_one_sentence(pairs, tmp_path):
     assert list((tmp_path / "work" / "raw").iterdir()) == []
 
 
-@pytest.mark.parametrize("command, first", [("plan", "prepare"), ("train", "plan")])
+@pytest.mark.parametrize("command, first", [("plan", "prepare"), ("train", "plan"), ("calibrate", "plan")])
 def test_a_step_taken_too_early_names_the_step_before(tmp_path, command, first):
     done = maxquery_train(command, "--dataset", "Dataset042_Liver", "--work", tmp_path)
     assert done.returncode == 2

@@ -47,7 +47,7 @@ def trained(tmp_path_factory):
     os.environ.update({f"nnUNet_{n}": str(work / n) for n in ("raw", "preprocessed", "results")})
     os.environ["nnUNet_n_proc_DA"] = "1"
     from maxquery_training.planning import plan_and_preprocess
-    from maxquery_training.stages import train
+    from maxquery_training.stages import train, trained
 
     raw = work / "raw" / DATASET
     cases = [_write_case(images, f"case{i}", i) for i in (1, 2, 3)]
@@ -55,7 +55,9 @@ def trained(tmp_path_factory):
     (work / "results").mkdir()
     plans = plan_and_preprocess(DATASET_ID, DATASET, SMALL, processes=1)
     os.environ["nnUNet_n_proc_DA"] = "0"  # load and augment in this process
-    checkpoint, _ = train(plans, json.loads((raw / "dataset.json").read_text()), torch.device("cpu"))
+    train(plans, json.loads((raw / "dataset.json").read_text()), torch.device("cpu"))
+    checkpoint, seconds = trained(DATASET)
+    assert seconds > 0
     yield checkpoint, plans, images
     os.environ.clear()
     os.environ.update(before)
@@ -98,7 +100,7 @@ def test_the_checkpoint_becomes_a_bundle_that_is_calibrated_and_segments(trained
     from maxquery.prediction import PredictionParameters, predict
     from maxquery.reading import read_case
     from maxquery_training.calibration import calibrate
-    from maxquery_training.evaluation import ood_localisation, segmentation_figures
+    from maxquery_training.evaluation import measure, ood_localisation, segmentation_figures
     from maxquery_training.export import export
     from maxquery_training.planted_cases import planted_case
 
@@ -122,8 +124,9 @@ def test_the_checkpoint_becomes_a_bundle_that_is_calibrated_and_segments(trained
     prediction = predict(inlier.volume, bundle, parameters)
     below = bundle.calibration.percentile(prediction.anomaly[inlier.inlier]) < 90
     assert below.mean() == pytest.approx(0.9, abs=0.02)
-    assert set(segmentation_figures(bundle, [inlier], parameters)) == set(names[1:])
-    figures = ood_localisation(bundle, [outlier], parameters)
+    measured = measure(inlier, bundle, parameters)
+    assert set(segmentation_figures([measured])) == set(names[1:])
+    figures = ood_localisation([measured, measure(outlier, bundle, parameters)])
     assert all(0 <= value <= 1 for score in figures.values() for value in score.values())
 
 
