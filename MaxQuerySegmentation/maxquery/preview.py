@@ -2,7 +2,7 @@
 
 Rows: axial, coronal and sagittal through the main finding. Columns: the CT, the CT with the
 segmentation, the CT with the heatmap. One scale for all views; the patient's right is on the
-picture's left, anterior and head are up.
+picture's left, anterior and head are up. Heat outside the search region, where it is no finding, is faint.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,13 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from maxquery.display import CT_WINDOW_HU, HEAT_RANGE, first_look_ras_mm, heat_colours, main_finding
+from maxquery.findings import search_region
 from maxquery.labels import Label
 from maxquery.result import Finding, Prediction
 from maxquery.volume import Volume
 
 _MARGIN_MM = 40.0
-_HEAT_OPACITY, _FILL_OPACITY = 0.65, 0.18
+_HEAT_OPACITY, _FAINT_OPACITY, _FILL_OPACITY = 0.65, 0.2, 0.18
 _LISTED_FINDINGS = 4
 # Pixels: the longest side of a view, the space between views, above and below them.
 _VIEW, _GAP, _HEADER, _FOOTER, _DPI = 440, 8, 84, 156, 100
@@ -85,6 +86,7 @@ class _Case:
     hu: np.ndarray
     labels: np.ndarray
     percentile: np.ndarray
+    searched: np.ndarray
     spacing_mm: np.ndarray
     focus: np.ndarray
 
@@ -99,8 +101,9 @@ class _Case:
 def _upright(ct: Volume, prediction: Prediction, percentile: np.ndarray) -> _Case:
     """Permute and flip the arrays to the nearest patient axes: no resampling, an oblique CT stays oblique."""
     order, flipped = prediction.grid.patient_axes()
+    searched = search_region(prediction.labels, prediction.label_table, prediction.grid)
     arrays = [np.flip(array.transpose(order), np.flatnonzero(flipped))
-              for array in (ct.array[0], prediction.labels, percentile)]
+              for array in (ct.array[0], prediction.labels, percentile, searched)]
     spacing = np.array(prediction.grid.spacing_xyz_mm)[::-1][list(order)]
     shape = np.array(arrays[0].shape)
     focus_lps = [*(first_look_ras_mm(prediction) * (-1, -1, 1)), 1.0]
@@ -162,8 +165,9 @@ def _draw_labels(axes: Axes, case: _Case, axis: int, labels: list[Label]) -> Non
 
 def _draw_heat(axes: Axes, case: _Case, axis: int) -> AxesImage:
     colours = ListedColormap(heat_colours()).with_extremes(under=(0, 0, 0, 0))
+    opacity = np.where(case.cut(case.searched, axis), _HEAT_OPACITY, _FAINT_OPACITY)
     return _show(axes, case, axis, case.cut(case.percentile, axis), cmap=colours, vmin=HEAT_RANGE[0],
-                 vmax=HEAT_RANGE[1], alpha=_HEAT_OPACITY,
+                 vmax=HEAT_RANGE[1], alpha=opacity,
                  interpolation="bilinear", interpolation_stage="data")
 
 
@@ -217,7 +221,8 @@ def _write_footer(
     scale.solids.set_alpha(1)
     scale.outline.set_visible(False)
     bar.tick_params(colors=_TEXT, labelsize=9)
-    bar.set_xlabel(f"anomaly percentile (below {HEAT_RANGE[0]:g}: not drawn)", color=_TEXT, fontsize=9)
+    legend = f"anomaly percentile (below {HEAT_RANGE[0]:g}: not drawn; faint: not in the organ)"
+    bar.set_xlabel(legend, color=_TEXT, fontsize=9)
 
 
 def _summary(prediction: Prediction) -> str:

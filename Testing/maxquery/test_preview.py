@@ -77,9 +77,9 @@ def picture(request, tmp_path_factory):
     return draw(tmp_path_factory.mktemp("preview"), GRIDS[request.param])
 
 
-def over_grey(colour: np.ndarray, opacity: float) -> np.ndarray:
-    """The colour over liver of 100 HU."""
-    return opacity * colour + (1 - opacity) * 255 * 260 / 400
+def over_grey(colour: np.ndarray, opacity: float, hu: float = 100) -> np.ndarray:
+    """The colour over tissue, liver if not said otherwise."""
+    return opacity * colour + (1 - opacity) * 255 * (hu + 160) / 400
 
 
 def test_every_view_is_the_right_way_up_whatever_the_stack(picture):
@@ -103,6 +103,15 @@ def test_heat_is_drawn_where_the_anomaly_is_and_nowhere_else(picture):
         assert np.allclose(seen_at(hot), expected, atol=4)
         changed = np.abs(view(picture, row, 2) - view(picture, row, 0)).max(-1) > 12
         assert changed.sum() < 2 * hot.sum(), "below the threshold the CT is as it was"
+
+
+def test_heat_outside_the_organ_is_faint(tmp_path):
+    ct, prediction, percentile = phantom(GRIDS["oblique"])
+    write_preview(tmp_path / "hot.png", ct, prediction, np.full_like(percentile, 99.9))
+    axial = view(imread(tmp_path / "hot.png")[..., :3] * 255, 0, 2)
+    hottest = heat_colours()[-1] * 255
+    assert near(axial, over_grey(hottest, 0.65)).sum() > 10_000
+    assert near(axial, over_grey(hottest, 0.2, -60)).sum() > 10_000
 
 
 def test_segmentation_is_drawn_in_its_labels_colours(picture):
