@@ -65,8 +65,8 @@ LABELS = (
 
 LIMITS = (
     "Research use only. Learned the liver from four patients on portal-venous CT and one without contrast, and every "
-    "tumour type from synthetic lesions alone: appearance models, not pathology. No figure says how it does on real "
-    "tumours of known type."
+    "tumour type from synthetic lesions alone: appearance models, not pathology. Types whose Dice is 0 in the metrics "
+    "are not found at all. No figure says how it does on real tumours of known type."
 )
 MODEL_CARD = Path(__file__).with_name("liver_demo_card.md")
 
@@ -102,7 +102,7 @@ def _release(checkpoint: Path, plans: dict, seconds: int, data: Path) -> Bundle:
     bundle = export(
         checkpoint, plans, LABELS, read_case(held_out[:1]).volume,
         name="liver-demo", version="0.1.0", licence="CC-BY-SA-4.0",
-        description="Liver, five tumour types and what is none of them, on portal-venous CT; a small first model.",
+        description="A first small model of the liver on portal-venous CT; its tumour types are not learned yet.",
         channels=("portal venous",), model_card=MODEL_CARD.read_text("utf-8"),
         training={
             "data": "LiTS / Medical Segmentation Decathlon Task03 liver 002-004, 006-010 (CC BY-SA 4.0), non-contrast "

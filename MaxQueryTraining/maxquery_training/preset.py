@@ -73,13 +73,13 @@ QUICK = Preset(
     iterations=100,
     validation_iterations=4,
     backbone_epochs=24,
-    joint_epochs=4,
+    joint_epochs=6,
     frozen_epochs=1,
     query_rate=2e-3,
     hardest_percent=10.0,
     mirror=False,
     rotation_degrees=15.0,
-    foreground_share=1.0,
+    foreground_share=0.5,
     window_hu=(-160.0, 240.0),
 )
 

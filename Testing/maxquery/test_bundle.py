@@ -127,3 +127,12 @@ def test_a_failed_write_leaves_the_older_bundle_alone(bundle, folder, tmp_path, 
             save_bundle(replace(bundle, version="2.0"), folder)
     assert load_bundle(folder) == bundle
     assert [path.name for path in tmp_path.iterdir()] == ["liver"]
+
+
+def test_the_model_that_ships_is_whole_small_and_says_how_good_it_is():
+    folder = find_bundle("liver-demo")
+    bundle = load_bundle(folder)
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 20e6
+    assert {label.name for label in bundle.labels[1:]} == set(bundle.metrics["dsc"])
+    assert {"maxquery", "maxlogit", "msp"} <= set(bundle.metrics["ood"])
+    assert "Research use only" in bundle.training["limits"]
