@@ -76,8 +76,8 @@ def stitch(
     """
     shape = tuple(image.shape[1:])
     windows = cut(image, patch_zyx, step)
-    padded_shape = tuple(max(s, p) for s, p in zip(shape, patch_zyx, strict=True))
-    stitcher = Stitcher(channels, padded_shape, keep_on)
+    last, _ = windows[-1]
+    stitcher = Stitcher(channels, tuple(s + p for s, p in zip(last, patch_zyx, strict=True)), keep_on)
     for done, (start, window) in enumerate(windows, start=1):
         stitcher.add(start, *predict(window))
         advance(done / len(windows))

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from maxquery_training.label_scheme import BACKGROUND, ORGAN
 from maxquery_training.lesions.types import INLIERS, LESION_TYPES
+from maxquery_training.stacking import stack
 
 TYPE_LABELS: dict[str, int] = {kind: 2 + i for i, kind in enumerate(INLIERS)}
 # A real tumour whose type nobody recorded: it is neither liver nor any type, so it teaches nothing.
@@ -21,8 +22,9 @@ class TrainingCase:
     """One image with its mask.
 
     `labels` maps values of the mask to labels of the model, all others become background; a case
-    without a mask is background everywhere. `slices` keeps a part of the stack. `patient` is what a
-    split may never divide, `weight` how often the case is drawn beside others.
+    without a mask is background everywhere. `slices` keeps a part of the stack; `above`, a case without
+    organ, continues it upward. `patient` is what a split may never divide, `weight` how often the case is
+    drawn beside others.
     """
 
     name: str
@@ -31,6 +33,7 @@ class TrainingCase:
     mask: Path | None = None
     labels: Mapping[int, int] | None = None
     slices: slice = field(default_factory=lambda: slice(None))
+    above: "TrainingCase | None" = None
     weight: int = 1
 
 
@@ -44,9 +47,11 @@ def write_raw_dataset(folder: Path, cases: Sequence[TrainingCase], held_out_pati
     for case in cases:
         image = _lps(case.image)[:, :, case.slices]
         mask = sitk.GetArrayFromImage(_lps(case.mask)[:, :, case.slices]) if case.mask else None
+        if case.above is not None:
+            image = stack(image, _lps(case.above.image)[:, :, case.above.slices])
         target = np.zeros(image.GetSize()[::-1], np.uint8)
         for value, label in (case.labels or {}).items():
-            target[mask == value] = label
+            target[: len(mask)][mask == value] = label
         labels = sitk.GetImageFromArray(target)
         labels.CopyInformation(image)
         sitk.WriteImage(sitk.Cast(image, sitk.sitkFloat32), str(folder / "imagesTr" / f"{case.name}_0000.nii.gz"))

@@ -27,22 +27,24 @@ PRESET = replace(QUICK, plant=0.9)
 def cases(data: Path) -> list[TrainingCase]:
     """Liver 006–010 are one patient, so each of them counts a third of another patient's only scan.
 
-    The last three teach what lies outside the liver's range: no labels, and no liver in the slices kept.
+    The liver CT was cut at the dome: a chest on top shows what lies above. The last two and that chest teach
+    what lies outside the liver's range: no labels, and no liver in the slices kept.
     """
-    liver = data / "liver" / "train"
+    liver, ct = data / "liver" / "train", data / "ct"
+    chest = TrainingCase("chest", "lung1", data / "lung" / "pyradiomics_lung1_ct.nii.gz", slices=slice(6, None))
 
     def lits(number: str, patient: str, weight: int) -> TrainingCase:
         image, mask = (liver / f"liver_{number}_{kind}.nii.gz" for kind in ("ct", "seg"))
-        return TrainingCase(f"liver_{number}", patient, image, mask, LITS, weight=weight)
+        above = None if patient == CALIBRATION_PATIENT else chest
+        return TrainingCase(f"liver_{number}", patient, image, mask, LITS, above=above, weight=weight)
 
-    ct = data / "ct"
     return [
         *(lits(number, f"liver_{number}", 3) for number in ("002", "003", "004", "005")),
         *(lits(number, "liver_006-010", 1) for number in ("006", "007", "008", "009", "010")),
         TrainingCase("noncontrast", "abdomen", ct / "abdomen_small_ct.nii.gz", ct / "abdomen_small_organs.nii.gz",
                      {5: ORGAN}, weight=2),
-        TrainingCase("pelvis", "abdomen", ct / "abdomen_3mm_ct.nii.gz", slices=slice(0, 50), weight=3),
-        TrainingCase("chest", "lung1", data / "lung" / "pyradiomics_lung1_ct.nii.gz", slices=slice(8, None), weight=4),
+        TrainingCase("pelvis", "abdomen", ct / "abdomen_3mm_ct.nii.gz", slices=slice(0, 50), weight=2),
+        chest,
     ]  # fmt: skip
 
 

@@ -25,6 +25,8 @@ class BackboneTrainer(nnUNetTrainer):
         self.num_val_iterations_per_epoch = self.preset.validation_iterations
         self.initial_lr = self.preset.backbone_rate
         self.oversample_foreground_percent = self.preset.foreground_share
+        # By chance: nnU-Net's count of forced samples rounds to none or all where a batch is one.
+        self.probabilistic_oversampling = self.preset.batch_size == 1
         self.save_every = 5
 
     def initialize(self) -> None:
