@@ -19,6 +19,7 @@ from maxquery.model_grid import ModelGrid
 from maxquery.prediction import build_network, model_input
 from maxquery.volume import Volume
 from maxquery.windows import cut
+from maxquery_training.checkpoints import read_checkpoint
 from maxquery_training.preset import CONFIGURATION, Preset
 from maxquery_training.trainers import architecture_of
 
@@ -42,7 +43,7 @@ def export(
     configuration, preset = manager.get_configuration(CONFIGURATION), Preset.from_json(plans["maxquery"])
     distribution = QueryDistribution(*preset.query_distribution)
     architecture = architecture_of(configuration, preset, len(channels), len(labels))
-    weights = torch.load(checkpoint, map_location="cpu", weights_only=False)["network_weights"]
+    weights = read_checkpoint(checkpoint)["network_weights"]
     properties = manager.foreground_intensity_properties_per_channel
     bundle = Bundle(
         name=name,

@@ -11,23 +11,20 @@ from maxquery.network import Architecture, MaxQueryNet
 from maxquery_training.losses import MaxQueryLoss, segmentation_loss
 from maxquery_training.planting import PlantLesions
 from maxquery_training.preset import Preset
+from maxquery_training.resumable import ResumableTrainer
 
 
-class BackboneTrainer(nnUNetTrainer):
+class BackboneTrainer(ResumableTrainer):
     """Stock nnU-Net with the preset's length, its augmentation, and lesions planted into every patch."""
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
                  device: torch.device = torch.device("cuda")):  # fmt: skip
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.preset = Preset.from_json(plans["maxquery"])
         self.num_epochs = self.preset.backbone_epochs
         self.num_iterations_per_epoch = self.preset.iterations
         self.num_val_iterations_per_epoch = self.preset.validation_iterations
         self.initial_lr = self.preset.backbone_rate
         self.oversample_foreground_percent = self.preset.foreground_share
-        # By chance: nnU-Net's count of forced samples rounds to none or all where a batch is one.
-        self.probabilistic_oversampling = self.preset.batch_size == 1
-        self.save_every = 5
 
     def initialize(self) -> None:
         super().initialize()
@@ -102,6 +99,8 @@ class SupervisedLoss(nn.Module):
 
 class MaxQueryTrainer(BackboneTrainer):
     """The joint stage: the backbone frozen at first, then at a tenth of the queries' rate (Sec. 4.2)."""
+
+    stage = 1
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
                  device: torch.device = torch.device("cuda")):  # fmt: skip

@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from maxquery_training.dataset import UNKNOWN_TUMOUR, TrainingCase
+from maxquery_training.label_scheme import ORGAN
+
 SCHEME = {
     "organ": {"name": "liver", "values": [1]},
     "types": [{"name": "HCC", "values": [2]}, {"name": "cyst", "values": [3, 4]}],
@@ -37,3 +40,18 @@ def mask(tumour: int = 0) -> np.ndarray:
     if tumour:
         labels[8:11, 8:11, 8:11] = tumour
     return labels
+
+
+def training_case(folder: Path, name: str, seed: int) -> TrainingCase:
+    """A body with a liver, in which a real tumour of unknown type lies; its weight is the seed."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in (16, 48, 48)], indexing="ij")
+    mask = ((z / 0.9) ** 2 + ((y - 0.1) / 0.6) ** 2 + ((x + 0.2) / 0.6) ** 2 < 1).astype(np.uint8)
+    mask[(z**2 + y**2 + (x + 0.4) ** 2) < 0.03] = 2
+    hu = np.where(y**2 + x**2 < 0.95, 40, -160) + 60 * (mask == 1) + rng.normal(0, 10, z.shape)
+    for kind, array in (("ct", hu.clip(-160, 240).astype(np.int16)), ("seg", mask)):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((3.0, 3.0, 4.0))
+        sitk.WriteImage(image, str(folder / f"{name}_{kind}.nii.gz"))
+    labels = {1: ORGAN, 2: UNKNOWN_TUMOUR}
+    return TrainingCase(name, name, folder / f"{name}_ct.nii.gz", folder / f"{name}_seg.nii.gz", labels, weight=seed)

@@ -1,66 +1,26 @@
 """The trainers on real nnU-Net: from files on disk through both stages to a bundle that segments."""
 
 import json
-import os
 
-import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 
 from maxquery.labels import Label
-from maxquery_training.dataset import UNKNOWN_TUMOUR, TrainingCase, write_raw_dataset
-from maxquery_training.label_scheme import ORGAN
-from maxquery_training.preset import PAPER_LIVER, PAPER_PANCREAS, Preset
+from maxquery_training.checkpoints import read_checkpoint
+from maxquery_training.preset import PAPER_LIVER, PAPER_PANCREAS
 
-SMALL = Preset(
-    spacing_zyx_mm=(4.0, 3.0, 3.0), patch_zyx=(8, 32, 32), features=(4, 8, 8, 8),
-    strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 2, 2)), convolutions=(1, 1, 1, 1), query_channels=16,
-    embedding_channels=8, iterations=2, validation_iterations=1, backbone_epochs=1, joint_epochs=2, frozen_epochs=1,
-    mirror=False, rotation_degrees=15.0, window_hu=(-160.0, 240.0), plant=1.0,
-)  # fmt: skip
-DATASET_ID, DATASET = 998, "Dataset998_Phantom"
-
-
-def _write_case(folder, name: str, seed: int) -> TrainingCase:
-    """A body with a liver, in which a real tumour of unknown type lies."""
-    rng = np.random.default_rng(seed)
-    z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in (16, 48, 48)], indexing="ij")
-    mask = ((z / 0.9) ** 2 + ((y - 0.1) / 0.6) ** 2 + ((x + 0.2) / 0.6) ** 2 < 1).astype(np.uint8)
-    mask[(z**2 + y**2 + (x + 0.4) ** 2) < 0.03] = 2
-    hu = np.where(y**2 + x**2 < 0.95, 40, -160) + 60 * (mask == 1) + rng.normal(0, 10, z.shape)
-    for kind, array in (("ct", hu.clip(-160, 240).astype(np.int16)), ("seg", mask)):
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing((3.0, 3.0, 4.0))
-        sitk.WriteImage(image, str(folder / f"{name}_{kind}.nii.gz"))
-    labels = {1: ORGAN, 2: UNKNOWN_TUMOUR}
-    return TrainingCase(name, name, folder / f"{name}_ct.nii.gz", folder / f"{name}_seg.nii.gz", labels, weight=seed)
+from .conftest import DATASET
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(planned):
     """`(checkpoint, plans, folder of the images)` after one backbone epoch and two joint epochs."""
-    work = tmp_path_factory.mktemp("training")
-    images = work / "images"
-    images.mkdir()
-    before = dict(os.environ)
-    os.environ.update({f"nnUNet_{n}": str(work / n) for n in ("raw", "preprocessed", "results")})
-    os.environ["nnUNet_n_proc_DA"] = "1"
-    from maxquery_training.planning import plan_and_preprocess
     from maxquery_training.stages import train, trained
 
-    raw = work / "raw" / DATASET
-    cases = [_write_case(images, f"case{i}", i) for i in (1, 2, 3)]
-    write_raw_dataset(raw, cases, held_out_patients=["case3"])
-    (work / "results").mkdir()
-    plans = plan_and_preprocess(DATASET_ID, DATASET, SMALL, processes=1)
-    os.environ["nnUNet_n_proc_DA"] = "0"  # load and augment in this process
-    train(plans, json.loads((raw / "dataset.json").read_text()), torch.device("cpu"))
+    train(planned.plans, planned.dataset_json, torch.device("cpu"))
     checkpoint, seconds = trained(DATASET)
     assert seconds > 0
-    yield checkpoint, plans, images
-    os.environ.clear()
-    os.environ.update(before)
+    return checkpoint, planned.plans, planned.images
 
 
 def test_a_held_out_patient_never_enters_training_and_weights_repeat_a_case(trained):
@@ -89,7 +49,7 @@ def test_the_backbone_rests_while_frozen_and_then_moves_at_a_tenth(trained):
 def test_the_joint_stage_starts_from_the_trained_backbone(trained):
     checkpoint, _, _ = trained
     backbone = next(checkpoint.parents[2].glob("BackboneTrainer__*/fold_0/checkpoint_final.pth"))
-    first, last = (torch.load(p, weights_only=False)["network_weights"] for p in (backbone, checkpoint))
+    first, last = (read_checkpoint(p)["network_weights"] for p in (backbone, checkpoint))
     shared = [name for name in last if ".seg_layers." not in name]
     assert shared and set(shared) <= set(first)
     # One epoch of two steps at a tenth of 1e-4 moves them, and hardly.

@@ -1,0 +1,71 @@
+"""A small dataset, planned and preprocessed by nnU-Net, for the tests that train on it."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from maxquery_training.dataset import write_raw_dataset
+from maxquery_training.preset import Preset
+
+from .phantoms import training_case
+
+SMALL = Preset(
+    spacing_zyx_mm=(4.0, 3.0, 3.0), patch_zyx=(8, 32, 32), features=(4, 8, 8, 8),
+    strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 2, 2)), convolutions=(1, 1, 1, 1), query_channels=16,
+    embedding_channels=8, iterations=2, validation_iterations=1, backbone_epochs=1, joint_epochs=2, frozen_epochs=1,
+    mirror=False, rotation_degrees=15.0, window_hu=(-160.0, 240.0), plant=1.0,
+)  # fmt: skip
+DATASET_ID, DATASET = 998, "Dataset998_Phantom"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A work folder that nnU-Net's environment points to; `images` are those that the dataset was made of."""
+
+    work: Path
+    images: Path
+
+    @property
+    def plans(self) -> dict:
+        return json.loads((self.work / "preprocessed" / DATASET / "MaxQueryPlans.json").read_text())
+
+    @property
+    def dataset_json(self) -> dict:
+        return json.loads((self.work / "raw" / DATASET / "dataset.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def planned(_planned_once, tmp_path_factory) -> Planned:
+    """Three patients, the third held out for validation; each module of tests has its own results."""
+    images, made = _planned_once
+    work = tmp_path_factory.mktemp("training")
+    for name in ("raw", "preprocessed"):
+        shutil.copytree(made / name, work / name)
+    before = dict(os.environ)
+    os.environ.update(_folders(work) | {"nnUNet_n_proc_DA": "0"})  # load and augment in this process
+    yield Planned(work, images)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def _planned_once(tmp_path_factory) -> tuple[Path, Path]:
+    from maxquery_training.planning import plan_and_preprocess
+
+    work, images = tmp_path_factory.mktemp("planned"), tmp_path_factory.mktemp("images")
+    before = dict(os.environ)
+    os.environ.update(_folders(work))
+    write_raw_dataset(work / "raw" / DATASET, [training_case(images, f"case{i}", i) for i in (1, 2, 3)], ["case3"])
+    plan_and_preprocess(DATASET_ID, DATASET, SMALL, processes=1)
+    os.environ.clear()
+    os.environ.update(before)
+    return images, work
+
+
+def _folders(work: Path) -> dict[str, str]:
+    (work / "results").mkdir(exist_ok=True)
+    return {f"nnUNet_{name}": str(work / name) for name in ("raw", "preprocessed", "results")}
