@@ -34,5 +34,5 @@ class Cancelled(MaxQueryError):
 
     exit_code = 130
 
-    def __init__(self) -> None:
-        super().__init__("cancelled", "Stopped on request; nothing was written.")
+    def __init__(self, message: str = "Stopped on request; nothing was written.") -> None:
+        super().__init__("cancelled", message)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections import Counter
@@ -9,9 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from maxquery.errors import InputError, MachineError, MaxQueryError
+from maxquery.errors import Cancelled, InputError, MachineError, MaxQueryError
+from maxquery.progress import report_end
 from maxquery_training.folders import DatasetFiles, set_folders
 from maxquery_training.preset import PRESETS
+from maxquery_training.quiet import quiet
+from maxquery_training.watching import STAGES, TensorBoard, Watchers, watcher
 
 _LABELS_HELP = """\
 LABELS is a JSON file that says what the values in the masks mean; 0 is background, a value that is not listed is an error:
@@ -32,14 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, 2 for the input or arguments, 3 for the machine."""
     sys.stdout.reconfigure(errors="replace")  # a terminal without "×" gets "?"
     options = _parser().parse_args(arguments)
+    error: MaxQueryError | None = None
     try:
         options.run(options)
-        return 0
     except MaxQueryError as caught:
         error = caught
+    except KeyboardInterrupt:
+        error = Cancelled("Stopped on request. The same command goes on from the last whole step.")
     except ModuleNotFoundError as caught:
         hint = "Install the training packages: pip install '.[training]'."
         error = MachineError("package", f"The Python package '{caught.name}' is missing.", hint)
+    report_end(getattr(options, "progress", "none"), error, sys.stdout)
+    if error is None:
+        return 0
     print(f"maxquery-train: {error}", file=sys.stderr)
     return error.exit_code
 
@@ -67,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="both stages, each resumed where it was left")
     _add_dataset(train)
     _add_device(train)
+    train.add_argument("--stage", choices=("both", *STAGES), default="both", help="(%(default)s)")
+    train.add_argument("--backbone", type=Path, help="stock nnU-Net's checkpoint on these plans, to train none")
+    train.add_argument("--trust-backbone", action="store_true", help="load it though it could run code")
+    train.add_argument("--backbone-epochs", type=_positive, help="instead of the preset's")
+    train.add_argument("--joint-epochs", type=_positive, help="instead of the preset's")
+    train.add_argument("--seed", type=int, help="instead of the preset's")
+    train.add_argument("--progress", choices=("rich", "jsonl", "none"), default="rich", help="(%(default)s)")
+    train.add_argument("--tensorboard", action="store_true", help="curves for TensorBoard beside the checkpoints")
     train.set_defaults(run=_train)
 
     calibrate = commands.add_parser("calibrate", help="what known voxels of the validation patients score")
@@ -110,6 +127,12 @@ def _dataset(text: str) -> str:
     return text
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
+    return int(text)
+
+
 def _prepare(options: argparse.Namespace) -> None:
     from maxquery_training.cohort import read_cohort
     from maxquery_training.label_scheme import read_label_scheme
@@ -149,11 +172,22 @@ def _train(options: argparse.Namespace) -> None:
 
     device = find_device(options.device)
     set_folders(options.work, options.processes)
-    from maxquery_training.stages import train, trained
+    from maxquery_training.distributed import process_group, rank
 
-    train(files.read_plans(), files.read_description(), device)
-    checkpoint, seconds = trained(options.dataset)
-    print(f"{seconds} s of training. Checkpoint in {checkpoint}")
+    if int(os.environ.get("RANK", 0)) > 0:  # torchrun's first process speaks for all
+        options.progress = "none"
+    with process_group(device), watcher(options.progress) as follower, quiet():
+        from maxquery_training.planning import with_schedule
+        from maxquery_training.stages import train
+
+        plans = with_schedule(files.read_plans(), options.backbone_epochs, options.joint_epochs, options.seed)
+        if options.tensorboard and rank() == 0:
+            follower = Watchers(follower, TensorBoard(files.results / "tensorboard"))
+        checkpoint = train(
+            plans, files.read_description(), device, follower, options.stage, options.backbone, options.trust_backbone
+        )
+    if options.progress == "rich":
+        print(f"Checkpoint in {checkpoint}")
 
 
 def _calibrate(options: argparse.Namespace) -> None:

@@ -33,8 +33,12 @@ class DatasetFiles:
         return self.work / "preprocessed" / self.dataset / f"{PLANS}.json"
 
     @property
+    def results(self) -> Path:
+        return self.work / "results" / self.dataset
+
+    @property
     def calibration(self) -> Path:
-        return self.work / "results" / self.dataset / "calibration.json"
+        return self.results / "calibration.json"
 
     def read_description(self) -> dict[str, Any]:
         return json.loads((self.raw / "dataset.json").read_text("utf-8"))

@@ -37,13 +37,16 @@ def _merged_nll(log_merged: Tensor, merged: Tensor) -> Tensor:
     return losses / (merged >= 0).sum().clamp(min=1)
 
 
-def segmentation_loss(batch_dice: bool, hardest_percent: float = 100.0, ignore_label: int | None = None) -> nn.Module:
+def segmentation_loss(
+    batch_dice: bool, hardest_percent: float = 100.0, ignore_label: int | None = None, several_processes: bool = False
+) -> nn.Module:
     """L_seg: nnU-Net's Dice + cross-entropy, the latter averaged over the hardest share of all voxels.
 
     Of all voxels it is the paper's. Of the hardest tenth, a lesion's voxels weigh ten times more, while the
-    many that are background at first sight no longer drown them.
+    many that are background at first sight no longer drown them. Of `several_processes`, Dice is that of all
+    batches together; each looks for the hardest voxels in its own.
     """
-    dice = {"batch_dice": batch_dice, "smooth": 1e-5, "do_bg": False, "ddp": False}
+    dice = {"batch_dice": batch_dice, "smooth": 1e-5, "do_bg": False, "ddp": several_processes}
     if hardest_percent < 100:
         return DC_and_topk_loss(dice, {"k": hardest_percent}, ignore_label=ignore_label)
     return DC_and_CE_loss(dice, {}, ignore_label=ignore_label, dice_class=MemoryEfficientSoftDiceLoss)
@@ -63,11 +66,12 @@ class MaxQueryLoss(nn.Module):
         attention_weight: float = 1.0,
         hardest_percent: float = 100.0,
         ignore_label: int | None = None,
+        several_processes: bool = False,
     ):
         super().__init__()
         self.distribution, self.ignore_label = distribution, ignore_label
         self.qd_weight, self.attention_weight = qd_weight, attention_weight
-        self.segmentation_loss = segmentation_loss(True, hardest_percent, ignore_label)
+        self.segmentation_loss = segmentation_loss(True, hardest_percent, ignore_label, several_processes)
 
     def terms(self, output: Output, target: Tensor) -> dict[str, Tensor]:
         """Each term unweighted: `seg` and `qd` of the final output, `attention` the mean over blocks."""
@@ -81,8 +85,11 @@ class MaxQueryLoss(nn.Module):
         return {"seg": seg, "qd": qd, "attention": torch.stack(per_block).mean()}
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
-        terms = self.terms(output, target)
-        return terms["seg"] + self.qd_weight * terms["qd"] + self.attention_weight * terms["attention"]  # Eq. 8
+        return self.total(self.terms(output, target))
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """Eq. 8."""
+        return terms["seg"] + self.qd_weight * terms["qd"] + self.attention_weight * terms["attention"]
 
     def _both(self, responses: Tensor, segmentation: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         qd = query_distribution_loss(responses, target[:, 0], self.distribution, self.ignore_label)

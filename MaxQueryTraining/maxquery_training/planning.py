@@ -68,3 +68,9 @@ def with_preset(plans: dict, preset: Preset) -> dict:
             n_conv_per_stage_decoder=[1] * (len(strides) - 1),
         )
     return plans
+
+
+def with_schedule(plans: dict, backbone_epochs: int | None, joint_epochs: int | None, seed: int | None) -> dict:
+    """nnU-Net's `plans` with other lengths or another seed than their preset's; None: as it has them."""
+    preset = Preset.from_json(plans["maxquery"]).with_schedule(backbone_epochs, joint_epochs, seed)
+    return plans | {"maxquery": preset.to_json()}

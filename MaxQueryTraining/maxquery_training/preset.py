@@ -1,6 +1,6 @@
 """Every number of a training run, in one place."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 PLANS, CONFIGURATION = "MaxQueryPlans", "3d_fullres"
@@ -43,6 +43,23 @@ class Preset:
     window_hu: tuple[float, float] | None = None
     plant: float = 0.0
     seed: int = 0
+
+    def with_schedule(
+        self, backbone_epochs: int | None = None, joint_epochs: int | None = None, seed: int | None = None
+    ) -> "Preset":
+        """The same with other lengths or another seed; the backbone rests for the same share of the joint stage.
+
+        >>> PAPER_LIVER.with_schedule(joint_epochs=20).frozen_epochs
+        5
+        """
+        joint = self.joint_epochs if joint_epochs is None else joint_epochs
+        return replace(
+            self,
+            backbone_epochs=self.backbone_epochs if backbone_epochs is None else backbone_epochs,
+            joint_epochs=joint,
+            frozen_epochs=round(self.frozen_epochs * joint / self.joint_epochs),
+            seed=self.seed if seed is None else seed,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from maxquery.bundle import Bundle
 from maxquery.errors import InputError
+from maxquery_training.checkpoints import read_checkpoint
 from maxquery_training.export import bundle_labels, export
 from maxquery_training.folders import DatasetFiles
 from maxquery_training.labelled_case import read_prepared
@@ -19,7 +20,7 @@ def trained_bundle(
     `data` says what it learned from, `limits` where it ends; without a `card` the model card is made of them.
     """
     checkpoint, seconds = trained(files.dataset)
-    plans, dataset = files.read_plans(), files.read_description()
+    plans, dataset = read_checkpoint(checkpoint)["init_args"]["plans"], files.read_description()
     first = next(read_prepared(files.raw, ("val",)), None)
     if first is None:
         raise InputError("no-cases", f"{files.dataset} holds no validation case.", "Prepare it from more patients.")

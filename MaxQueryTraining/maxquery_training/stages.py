@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,24 +13,44 @@ from nnunetv2.paths import nnUNet_results
 
 from maxquery.errors import InputError, MachineError
 from maxquery_training.checkpoints import FINAL, newest, read_checkpoint
+from maxquery_training.distributed import rank
 from maxquery_training.preset import CONFIGURATION, PLANS
 from maxquery_training.trainers import BackboneTrainer, MaxQueryTrainer
+from maxquery_training.watching import Watcher
 
 
-def train(plans: dict, dataset_json: dict, device: torch.device) -> None:
-    """Backbone, then joint training, of fold 0."""
-    backbone = _run(BackboneTrainer, plans, dataset_json, device)
-    _run(MaxQueryTrainer, plans, dataset_json, device, backbone)
+def train(
+    plans: dict,
+    dataset_json: dict,
+    device: torch.device,
+    watcher: Watcher | None = None,
+    stage: Literal["both", "backbone", "joint"] = "both",
+    backbone: Path | None = None,
+    trust_backbone: bool = False,
+) -> Path:
+    """Backbone, then joint training, of fold 0, each resumed where it was left; or one `stage` of them.
+
+    With `backbone`, a checkpoint of stock nnU-Net on the same plans, the joint stage is all there is to do. Gives the
+    last stage's final checkpoint. Raises InputError for what cannot be used, MachineError for what stops a run.
+    """
+    if backbone is None and stage != "joint":
+        final = _run(BackboneTrainer, plans, dataset_json, device, watcher)
+        if stage == "backbone":
+            return final
+    weights = read_checkpoint(backbone, trust_backbone)["network_weights"] if backbone else None
+    return _run(MaxQueryTrainer, plans, dataset_json, device, watcher, backbone_weights=weights)
 
 
 def trained(dataset_name: str) -> tuple[Path, int]:
-    """The final checkpoint, and the seconds of all epochs of both stages. InputError before both are done."""
-    stages = [Path(nnUNet_results) / dataset_name / f"{trainer.__name__}__{PLANS}__{CONFIGURATION}" / "fold_0"
-              / FINAL for trainer in (BackboneTrainer, MaxQueryTrainer)]  # fmt: skip
-    for checkpoint in stages:
-        if not checkpoint.exists():
-            raise InputError("order", f"{checkpoint} is not there.", "Train both stages to their end first.")
-    return stages[-1], round(sum(map(_seconds, stages)))
+    """The final checkpoint, and the seconds of all epochs of the stages trained here. InputError before it is done."""
+    backbone, joint = (_final(trainer, dataset_name) for trainer in (BackboneTrainer, MaxQueryTrainer))
+    if not joint.exists():
+        raise InputError("order", f"{joint} is not there.", "Train both stages to their end first.")
+    return joint, round(sum(_seconds(stage) for stage in (backbone, joint) if stage.exists()))
+
+
+def _final(trainer: type, dataset_name: str) -> Path:
+    return Path(nnUNet_results) / dataset_name / f"{trainer.__name__}__{PLANS}__{CONFIGURATION}" / "fold_0" / FINAL
 
 
 def _seconds(checkpoint: Path) -> float:
@@ -38,27 +59,46 @@ def _seconds(checkpoint: Path) -> float:
     return float(np.sum(np.subtract(log["epoch_end_timestamps"], log["epoch_start_timestamps"])))
 
 
-def _run(trainer_class, plans: dict, dataset_json: dict, device: torch.device, backbone: Path | None = None) -> Path:
+def _run(
+    trainer_class, plans: dict, dataset_json: dict, device: torch.device, watcher: Watcher | None, **settings
+) -> Path:
     plans = deepcopy(plans)  # nnU-Net pops what it is told here
     plans["continue_training"] = False
-    trainer = trainer_class(plans, CONFIGURATION, 0, dataset_json, device)
-    final = trainer.folder / FINAL
+    final = _final(trainer_class, plans["dataset_name"])
     if final.exists():
         return final
-    with _alone(trainer.folder):
+    trainer = trainer_class(plans, CONFIGURATION, 0, dataset_json, device)
+    for name, value in ({"watcher": watcher or trainer.watcher} | settings).items():
+        setattr(trainer, name, value)
+    with _alone(trainer.folder), _told_when_memory_ends():
         trainer.initialize()
         latest = newest(trainer.folder)
         if latest is not None:
             trainer.load_checkpoint(latest)
-        elif backbone is not None:
-            trainer.load_backbone(read_checkpoint(backbone)["network_weights"])
         trainer.run_training()
     return final
 
 
 @contextmanager
+def _told_when_memory_ends() -> Iterator[None]:
+    hint = "Use a preset with smaller windows, or fewer --processes; it resumes an epoch back."
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text:
+            raise MachineError("memory", "The device ran out of memory.", hint) from error
+        if "DataLoader worker" in text:
+            raise MachineError("memory", "A process that draws windows was killed.", hint) from error
+        raise
+
+
+@contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Refuses a folder in which another run trains; a killed run leaves no trace of its claim."""
+    if rank() > 0:  # the first process of a run claims it for all
+        yield
+        return
     try:
         with FileLock(folder / "run.lock", timeout=0):
             yield

@@ -2,13 +2,17 @@
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
+from maxquery.errors import InputError
 from maxquery.labels import QueryDistribution
-from maxquery.network import Architecture, MaxQueryNet
+from maxquery.network import Architecture, MaxQueryNet, Output
+from maxquery_training.checkpoints import FINAL, read_checkpoint
 from maxquery_training.losses import MaxQueryLoss, segmentation_loss
+from maxquery_training.pictures import draw_ownership
 from maxquery_training.planting import PlantLesions
 from maxquery_training.preset import Preset
 from maxquery_training.resumable import ResumableTrainer
@@ -40,8 +44,9 @@ class BackboneTrainer(ResumableTrainer):
         stock = super()._build_loss()  # deep supervision around Dice + cross-entropy
         if self.preset.hardest_percent < 100:
             stock.loss = segmentation_loss(
-                self.configuration_manager.batch_dice, self.preset.hardest_percent, self.label_manager.ignore_label
-            )
+                self.configuration_manager.batch_dice, self.preset.hardest_percent, self.label_manager.ignore_label,
+                dist.is_initialized(),
+            )  # fmt: skip
         return stock
 
     def train_step(self, batch: dict) -> dict:
@@ -87,26 +92,34 @@ class SupervisedNet(MaxQueryNet):
 
 
 class SupervisedLoss(nn.Module):
-    """`MaxQueryLoss` on what `SupervisedNet` returns and nnU-Net's list of targets."""
+    """`MaxQueryLoss` on what `SupervisedNet` returns and nnU-Net's targets; `terms` are those of the last call."""
 
     def __init__(self, loss: MaxQueryLoss):
         super().__init__()
         self.loss = loss
+        self.terms: dict[str, Tensor] = {}
 
     def forward(self, outputs: list, targets: list[Tensor]) -> Tensor:
-        return self.loss(outputs[1], targets[0])
+        terms = self.loss.terms(outputs[1], targets[0])
+        self.terms = {name: term.detach() for name, term in terms.items()}
+        return self.loss.total(terms)
 
 
 class MaxQueryTrainer(BackboneTrainer):
-    """The joint stage: the backbone frozen at first, then at a tenth of the queries' rate (Sec. 4.2)."""
+    """The joint stage: the backbone frozen at first, then at a tenth of the queries' rate (Sec. 4.2).
 
-    stage = 1
+    It begins with `backbone_weights`, or with what `BackboneTrainer` left for the same plans.
+    """
+
+    stage = "joint"
+    backbone_weights: dict[str, Tensor] | None = None
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
                  device: torch.device = torch.device("cuda")):  # fmt: skip
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = self.preset.joint_epochs
         self.initial_lr = self.preset.query_rate
+        self.owned = np.zeros((sum(self.preset.query_distribution), len(self.label_names)), int)
 
     @staticmethod
     def build_network_architecture(plans_manager, configuration_manager, num_input_channels, num_output_channels,
@@ -118,10 +131,27 @@ class MaxQueryTrainer(BackboneTrainer):
         network.decoder.deep_supervision = enable_deep_supervision
         return network
 
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.current_epoch == 0:
+            stage = self.folder.parent.name.replace(type(self).__name__, BackboneTrainer.__name__)
+            checkpoint = self.folder.parents[1] / stage / self.folder.name / FINAL
+            self.load_backbone(self.backbone_weights or read_checkpoint(checkpoint)["network_weights"])
+
     def load_backbone(self, weights: dict[str, Tensor]) -> None:
-        """Takes encoder and decoder of a stock nnU-Net checkpoint's `network_weights`."""
-        own = {name for name in self.network.state_dict() if ".seg_layers." not in name}
-        self.network.load_state_dict({name: weights[name] for name in own}, strict=False)
+        """Takes encoder and decoder of a stock nnU-Net checkpoint's `network_weights`. Raises InputError."""
+        backbone = {
+            name: tensor.shape for name, tensor in self.bare_network.state_dict().items()
+            if name.startswith(("encoder.", "decoder.")) and ".seg_layers." not in name
+        }  # fmt: skip
+        found = {name: tensor.shape for name, tensor in weights.items()}
+        unfit = [name for name, shape in backbone.items() if found.get(name) != shape]
+        if unfit:
+            raise InputError(
+                "backbone", f"The backbone is not of these plans: {len(unfit)} of {len(backbone)} tensors do not fit, "
+                f"among them {unfit[0]}.", "Use a checkpoint that was trained on this dataset's MaxQueryPlans.",
+            )  # fmt: skip
+        self.bare_network.load_state_dict({name: weights[name] for name in backbone}, strict=False)
 
     def _get_deep_supervision_scales(self) -> list[list[int]]:
         return [[1, 1, 1]]  # the loss makes the targets of the coarser attention maps itself
@@ -133,8 +163,35 @@ class MaxQueryTrainer(BackboneTrainer):
                 qd_weight=self.preset.qd_weight,
                 hardest_percent=self.preset.hardest_percent,
                 ignore_label=self.label_manager.ignore_label,
+                several_processes=dist.is_initialized(),
             )
         )
+
+    def _do_i_compile(self) -> bool:
+        return False  # the attention's argmax and the output's type are not made for it
+
+    def train_step(self, batch: dict) -> dict:
+        return super().train_step(batch) | {name: float(term) for name, term in self.loss.terms.items()}
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self.owned[:] = 0
+
+    def validation_step(self, batch: dict) -> dict:
+        labels = batch["target"][0].clone()  # nnU-Net overwrites what is to be ignored
+        with self.network.register_forward_hook(lambda *call: self._count_owned(call[-1][1], labels)):
+            return super().validation_step(batch)
+
+    def _count_owned(self, output: Output, labels: Tensor) -> None:
+        owner, labels = output.responses.argmax(dim=1).cpu().flatten(), labels.long().flatten()
+        known = labels < self.owned.shape[1]
+        pairs = owner[known] * self.owned.shape[1] + labels[known]
+        self.owned += torch.bincount(pairs, minlength=self.owned.size).reshape(self.owned.shape).numpy()
+
+    def draw(self) -> None:
+        super().draw()
+        distribution = QueryDistribution(*self.preset.query_distribution)
+        draw_ownership(self.owned, distribution, self.label_names, self.folder / "queries.png")
 
     def configure_optimizers(self):
         queries = list(self.network.query_decoder.parameters())

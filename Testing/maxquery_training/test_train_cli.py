@@ -65,11 +65,12 @@ def released(tmp_path_factory) -> Path:
             outlier = "yes" if tumour == 6 else ""
             rows.writerow((f"scan{number}", f"{number}_ct.nii.gz", f"{number}_seg.nii.gz", outlier))
     common = ("--dataset", "Dataset042_Liver", "--work", folder / "work")
-    told = ("--licence", "none", "--data", "five phantoms", "--limits", "not for people")
+    card = ("--licence", "none", "--data", "five phantoms", "--limits", "not for people")
 
-    def run(*arguments) -> None:
+    def run(*arguments) -> str:
         done = maxquery_train(*arguments, *common)
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     run("prepare", folder / "cases.csv", "--labels", folder / "labels.json")
     run("plan", "--preset", "quick", "--processes", "1")
@@ -78,9 +79,10 @@ def released(tmp_path_factory) -> Path:
 
     plans = folder / "work" / "preprocessed" / "Dataset042_Liver" / "MaxQueryPlans.json"
     plans.write_text(json.dumps(with_preset(json.loads(plans.read_text()), TINY)))
-    run("train", "--device", "cpu")
+    told = run("train", "--device", "cpu", "--progress", "jsonl", "--tensorboard", "--seed", "7")
+    (folder / "train.jsonl").write_text(told, encoding="utf-8")
     run("calibrate", "--device", "cpu")
-    run("export", "--bundle", folder / "tiny", *told)
+    run("export", "--bundle", folder / "tiny", *card)
     run("evaluate", "--bundle", folder / "tiny", "--output", folder / "figures", "--device", "cpu")
     return folder
 
@@ -96,11 +98,33 @@ def test_a_prepared_dataset_is_planned_on_the_presets_grid(released):
         assert (preprocessed / "MaxQueryPlans_3d_fullres" / f"{name}.b2nd").is_file()
 
 
+def test_training_tells_programs_of_every_batch_and_every_epoch(released):
+    lines = [json.loads(line) for line in (released / "train.jsonl").read_text("utf-8").splitlines()]
+    assert lines[-1] == {"stage": "done", "fraction": 1.0, "message": ""}
+    epochs = [line for line in lines if "epoch" in line]
+    assert [(line["stage"], line["epoch"]) for line in epochs] == [("backbone", 0), ("joint", 0), ("joint", 1)]
+    assert set(epochs[0]["losses"]) == {"total"}
+    assert set(epochs[-1]["losses"]) == {"total", "seg", "qd", "attention"}
+    assert set(epochs[-1]["dice"]) == {"liver", "HCC", "cyst"}
+    fractions = [line["fraction"] for line in lines if line["stage"] == "joint" and "message" in line]
+    assert fractions == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_training_leaves_curves_and_a_picture_of_the_queries(released):
+    results = released / "work" / "results" / "Dataset042_Liver"
+    for stage in ("BackboneTrainer", "MaxQueryTrainer"):
+        folder = results / f"{stage}__MaxQueryPlans__3d_fullres" / "fold_0"
+        pictures = {"curves.png"} | ({"queries.png"} if stage == "MaxQueryTrainer" else set())
+        assert {path.name for path in folder.glob("*.png")} == pictures
+    assert list((results / "tensorboard" / "joint").glob("events.out.tfevents.*"))
+
+
 def test_an_exported_model_knows_its_labels_and_where_it_comes_from(released):
     bundle = load_bundle(released / "tiny")
     assert [label.name for label in bundle.labels] == ["background", "liver", "HCC", "cyst"]
     assert [label.role for label in bundle.labels] == ["background", "organ", "tumour", "tumour"]
     assert bundle.training["data"] == "five phantoms" and bundle.training["duration_seconds"] > 0
+    assert bundle.training["seed"] == bundle.training["preset"]["seed"] == 7
     assert "not for people" in bundle.model_card
     assert np.isfinite(bundle.calibration.values).all() and bundle.calibration.values[0] < bundle.calibration.values[-1]
 

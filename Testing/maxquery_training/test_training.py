@@ -1,12 +1,16 @@
 """The trainers on real nnU-Net: from files on disk through both stages to a bundle that segments."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
+from maxquery.errors import InputError
 from maxquery.labels import Label
-from maxquery_training.checkpoints import read_checkpoint
+from maxquery_training.checkpoints import FINAL, read_checkpoint
 from maxquery_training.preset import PAPER_LIVER, PAPER_PANCREAS
 
 from .conftest import DATASET
@@ -97,3 +101,50 @@ def test_the_papers_numbers_are_the_defaults():
         assert (preset.backbone_epochs, preset.joint_epochs, preset.frozen_epochs) == (1000, 200, 50)
         assert (preset.batch_size, preset.query_rate, preset.backbone_rate_factor) == (2, 1e-4, 0.1)
         assert (preset.query_distribution, preset.qd_weight) == ((16, 4, 12), 0.1)
+
+
+def test_stock_nnunet_segments_with_a_model_of_ours(trained, tmp_path, monkeypatch):
+    from nnunetv2.inference import predict_from_raw_data
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    from maxquery_training.trainers import MaxQueryTrainer
+
+    # On its command line nnU-Net looks the trainer up among nnUNet_extTrainer's, after importing every one of its
+    # own, some of which need more packages than training does.
+    monkeypatch.setattr(predict_from_raw_data, "recursive_find_trainer_class_by_name", lambda name: MaxQueryTrainer)
+    checkpoint, _, images = trained
+    predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"))
+    predictor.initialize_from_trained_model_folder(str(checkpoint.parents[1]), use_folds=(0,))
+    image = images / "case3_ct.nii.gz"
+    predictor.predict_from_files_sequential([[str(image)]], [str(tmp_path / "case3.nii.gz")])
+    segmented = sitk.ReadImage(str(tmp_path / "case3.nii.gz"))
+    assert segmented.GetSize() == sitk.ReadImage(str(image)).GetSize()
+    assert set(np.unique(sitk.GetArrayFromImage(segmented))) <= set(range(7))
+
+
+def test_a_stock_checkpoint_of_the_same_plans_is_a_backbone(trained, planned, tmp_path, monkeypatch):
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    from maxquery_training.stages import train
+
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    plans = planned.plans | {"continue_training": False}
+    stock = nnUNetTrainer(plans, "3d_fullres", 0, planned.dataset_json, torch.device("cpu"))
+    stock.num_epochs = stock.num_iterations_per_epoch = stock.num_val_iterations_per_epoch = 1
+    stock.run_training()
+    stock_checkpoint = Path(stock.output_folder) / FINAL
+    final = train(planned.plans, planned.dataset_json, torch.device("cpu"), backbone=stock_checkpoint)
+    weights = read_checkpoint(stock_checkpoint)["network_weights"]
+    learned = read_checkpoint(final)["network_weights"]
+    shared = [name for name in learned if name.startswith(("encoder.", "decoder.")) and ".seg_layers." not in name]
+    # As above: two steps at a tenth of 1e-4 hardly move them.
+    assert shared and all((weights[n] - learned[n]).abs().max() < 1e-3 for n in shared)
+
+
+def test_a_backbone_of_other_plans_is_refused(planned, tmp_path, monkeypatch):
+    from maxquery_training.stages import train
+
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    torch.save({"network_weights": {"encoder.stages.0.weight": torch.zeros(3)}}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=r"The backbone is not of these plans: \d+ of \d+ tensors do not fit"):
+        train(planned.plans, planned.dataset_json, torch.device("cpu"), backbone=tmp_path / "other.pth")
