@@ -17,6 +17,8 @@ from maxquery_training.folders import set_folders
 from maxquery_training.label_scheme import ORGAN
 from maxquery_training.lesions.types import INLIERS, OUTLIERS
 from maxquery_training.preset import PLANS, QUICK
+from maxquery_training.quiet import quiet
+from maxquery_training.watching import watcher
 
 DATASET_ID, DATASET = 701, "Dataset701_LiverDemo"
 LITS = {1: ORGAN, 2: UNKNOWN_TUMOUR}
@@ -86,7 +88,8 @@ def _train(arguments: argparse.Namespace) -> tuple[Path, dict, int]:
         write_raw_dataset(raw, cases(arguments.data), [CALIBRATION_PATIENT])
         plan_and_preprocess(DATASET_ID, DATASET, PRESET, arguments.processes)
     plans = json.loads(plans_file.read_text())
-    train(plans, json.loads((raw / "dataset.json").read_text()), torch.device(arguments.device))
+    with watcher("rich") as follower, quiet():
+        train(plans, json.loads((raw / "dataset.json").read_text()), torch.device(arguments.device), follower)
     checkpoint, seconds = trained(DATASET)
     return checkpoint, plans, seconds
 

@@ -110,7 +110,7 @@ class Bars(Watcher):
         self.bars.update(self.tasks[stage], completed=fraction, description=message)
 
     def finish(self, epoch: Epoch) -> None:
-        self.bars.console.print(str(epoch), highlight=False)
+        self.bars.console.print(str(epoch), highlight=False, soft_wrap=True)
 
 
 class TensorBoard(Watcher):

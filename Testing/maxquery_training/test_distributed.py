@@ -20,7 +20,7 @@ def trained_log(planned, processes: int) -> dict[str, dict]:
     """What both stages logged, trained by that many processes."""
     plans = planned.work / "preprocessed" / DATASET / "MaxQueryPlans.json"
     plans.write_text(json.dumps(with_preset(planned.plans, TWO_WINDOWS)))
-    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--master-port=0"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(launcher if processes > 1 else []), "-m", "maxquery_training.cli", "train"]
     options = ["--dataset", DATASET, "--work", str(planned.work), "--device", "cpu", "--processes", "1"]
     done = subprocess.run([*command, *options], capture_output=True, encoding="utf-8", timeout=500, env=os.environ)
