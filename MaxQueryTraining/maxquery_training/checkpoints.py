@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from maxquery.errors import InputError
+from maxquery_training.environment import environment
 
 LATEST, PREVIOUS, BEST, FINAL = (f"checkpoint_{name}.pth" for name in ("latest", "previous", "best", "final"))
 """What nnU-Net calls them; the previous one is ours."""
@@ -49,14 +50,8 @@ def write_whole(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
 @contextmanager
 def no_code() -> Iterator[None]:
     """Within, `torch.load` builds tensors, numbers and plain containers only, even if it is asked for anything."""
-    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        with torch.serialization.safe_globals(_NUMBERS):
-            yield
-    finally:
-        os.environ.pop(name) if before is None else os.environ.update({name: before})
+    with environment(TORCH_FORCE_WEIGHTS_ONLY_LOAD="1"), torch.serialization.safe_globals(_NUMBERS):
+        yield
 
 
 def read_checkpoint(path: Path, trusted: bool = False) -> dict[str, Any]:

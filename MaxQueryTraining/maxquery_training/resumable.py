@@ -16,9 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from maxquery.errors import MachineError
 from maxquery_training.checkpoints import BEST, LATEST, PREVIOUS, no_code, plain, write_whole
 from maxquery_training.distributed import everyones, own_share, rank
+from maxquery_training.environment import environment
 from maxquery_training.pictures import draw_curves
 from maxquery_training.preset import Preset
-from maxquery_training.sampling import SeededWindows, batches, nnunet_loads_here, seed_all
+from maxquery_training.sampling import SeededWindows, batches, seed_all
 from maxquery_training.watching import STAGES, Epoch, Watcher
 
 _PICTURE_EVERY = 5  # epochs
@@ -71,7 +72,7 @@ class ResumableTrainer(nnUNetTrainer):
 
     def get_dataloaders(self) -> tuple[Iterator[dict], Iterator[dict]]:
         processes = get_allowed_n_proc_DA()
-        with nnunet_loads_here():
+        with environment(nnUNet_n_proc_DA="0"):  # nnU-Net's own processes draw at random
             stock = super().get_dataloaders()
         size, share = self.configuration_manager.batch_size, self.preset.foreground_share
         batches_an_epoch = self.num_iterations_per_epoch, self.num_val_iterations_per_epoch

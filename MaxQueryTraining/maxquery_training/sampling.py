@@ -4,10 +4,8 @@ The n-th window of a stage is the same whoever draws it: one process or many, on
 go or resumed in the middle. Nothing has to be remembered but n.
 """
 
-import os
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,18 +17,6 @@ def seed_all(*numbers: int) -> None:
     """Seeds Python's, numpy's and torch's generators from `numbers`."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
     random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
-
-
-@contextmanager
-def nnunet_loads_here() -> Iterator[None]:
-    """Within, nnU-Net makes data loaders without processes of its own."""
-    name = "nnUNet_n_proc_DA"
-    before = os.environ.get(name)
-    os.environ[name] = "0"
-    try:
-        yield
-    finally:
-        os.environ.pop(name) if before is None else os.environ.update({name: before})
 
 
 class SeededWindows(Dataset):

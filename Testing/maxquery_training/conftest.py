@@ -1,14 +1,15 @@
 """A small dataset, planned and preprocessed by nnU-Net, for the tests that train on it."""
 
 import json
-import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from maxquery_training.dataset import write_raw_dataset
+from maxquery_training.environment import environment
 from maxquery_training.preset import Preset
 
 from .phantoms import training_case
@@ -39,17 +40,14 @@ class Planned:
 
 
 @pytest.fixture(scope="module")
-def planned(_planned_once, tmp_path_factory) -> Planned:
+def planned(_planned_once, tmp_path_factory) -> Iterator[Planned]:
     """Three patients, the third held out for validation; each module of tests has its own results."""
     images, made = _planned_once
     work = tmp_path_factory.mktemp("training")
     for name in ("raw", "preprocessed"):
         shutil.copytree(made / name, work / name)
-    before = dict(os.environ)
-    os.environ.update(_folders(work) | {"nnUNet_n_proc_DA": "0"})  # load and augment in this process
-    yield Planned(work, images)
-    os.environ.clear()
-    os.environ.update(before)
+    with environment(**_folders(work), nnUNet_n_proc_DA="0"):  # load and augment in this process
+        yield Planned(work, images)
 
 
 @pytest.fixture(scope="session")
@@ -57,12 +55,10 @@ def _planned_once(tmp_path_factory) -> tuple[Path, Path]:
     from maxquery_training.planning import plan_and_preprocess
 
     work, images = tmp_path_factory.mktemp("planned"), tmp_path_factory.mktemp("images")
-    before = dict(os.environ)
-    os.environ.update(_folders(work))
-    write_raw_dataset(work / "raw" / DATASET, [training_case(images, f"case{i}", i) for i in (1, 2, 3)], ["case3"])
-    plan_and_preprocess(DATASET_ID, DATASET, SMALL, processes=1)
-    os.environ.clear()
-    os.environ.update(before)
+    with environment(**_folders(work)):
+        cases = [training_case(images, f"case{i}", i) for i in (1, 2, 3)]
+        write_raw_dataset(work / "raw" / DATASET, cases, held_out_patients=["case3"])
+        plan_and_preprocess(DATASET_ID, DATASET, SMALL, processes=1)
     return images, work
 
 

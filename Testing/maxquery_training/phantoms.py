@@ -1,5 +1,6 @@
 """Small CT and masks on disk, as a person who prepares a dataset has them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,16 @@ def mask(tumour: int = 0) -> np.ndarray:
     if tumour:
         labels[8:11, 8:11, 8:11] = tumour
     return labels
+
+
+def write_pairs(folder: Path, tumours: tuple[int, ...]) -> Path:
+    """The folder `cases` with `0_ct.nii.gz`, `0_seg.nii.gz`, …, with a tumour of that value; `labels.json` beside."""
+    (folder / "cases").mkdir()
+    for number, tumour in enumerate(tumours):
+        write_image(folder / "cases" / f"{number}_ct.nii.gz", ct(number))
+        write_image(folder / "cases" / f"{number}_seg.nii.gz", mask(tumour))
+    (folder / "labels.json").write_text(json.dumps(SCHEME))
+    return folder / "cases"
 
 
 def training_case(folder: Path, name: str, seed: int) -> TrainingCase:

@@ -17,6 +17,7 @@ import torch
 from maxquery.errors import InputError, MachineError
 from maxquery_training import checkpoints
 from maxquery_training.checkpoints import BEST, FINAL, LATEST, PREVIOUS, newest, read_checkpoint, write_whole
+from maxquery_training.environment import environment
 from maxquery_training.planning import with_preset
 
 from .conftest import DATASET, SMALL
@@ -88,10 +89,8 @@ def undisturbed(planned, tmp_path_factory):
     from maxquery_training.stages import train
 
     results = tmp_path_factory.mktemp("undisturbed")
-    before = os.environ["nnUNet_results"]
-    os.environ["nnUNet_results"] = str(results)
-    train(with_preset(planned.plans, LONGER), planned.dataset_json, torch.device("cpu"))
-    os.environ["nnUNet_results"] = before
+    with environment(nnUNet_results=str(results)):
+        train(with_preset(planned.plans, LONGER), planned.dataset_json, torch.device("cpu"))
     return results
 
 
@@ -117,14 +116,13 @@ def test_a_killed_process_goes_on_where_it_was(planned, undisturbed, tmp_path):
     results = planned.work / "results"
     command = [sys.executable, "-m", "maxquery_training.cli", "train", "--dataset", DATASET, "--work", planned.work]
     command += ["--device", "cpu", "--processes", "2"]
-    environment = os.environ | {"nnUNet_n_proc_DA": "1"}
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
     while not folder_of(results, "BackboneTrainer").joinpath(LATEST).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    second = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300)
+    second = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
     plans.write_text(before)
     assert second.returncode == 0, second.stderr
     for name in ("BackboneTrainer", "MaxQueryTrainer"):

@@ -1,7 +1,6 @@
 """The Slicer CLI module `MaxQueryTraining`, run as Slicer runs it."""
 
 import importlib.util
-import json
 import re
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from maxquery.bundle import load_bundle
 from maxquery_training import job
 from maxquery_training.job import TrainingJob
 
-from .phantoms import SCHEME, ct, mask, write_image
+from .phantoms import write_pairs
 from .test_train_cli import TINY
 
 MODULE = Path(__file__).parents[2] / "MaxQueryTraining" / "MaxQueryTraining.py"
@@ -55,19 +54,8 @@ def test_its_panel_its_help_and_its_dataclass_say_the_same():
             assert element.findtext(f"constraints/{name}") == (str(kind[end]) if end in kind else None)
 
 
-@pytest.fixture
-def cases(tmp_path) -> Path:
-    folder = tmp_path / "cases"
-    folder.mkdir()
-    for number in range(4):
-        write_image(folder / f"{number}_ct.nii.gz", ct(number))
-        write_image(folder / f"{number}_seg.nii.gz", mask(2 + number % 2))
-    (tmp_path / "labels.json").write_text(json.dumps(SCHEME))
-    return folder
-
-
-def test_cases_become_a_model_that_the_segmentation_module_finds_by_name(cases, tmp_path, monkeypatch, capfd):
-    models = tmp_path / "models"
+def test_cases_become_a_model_that_the_segmentation_module_finds_by_name(tmp_path, monkeypatch, capfd):
+    cases, models = write_pairs(tmp_path, (2, 3, 2, 3)), tmp_path / "models"
     monkeypatch.setitem(job.PRESETS, "quick", TINY)
     for module in (job, bundles):
         monkeypatch.setattr(module, "USER_MODELS", models)

@@ -14,7 +14,7 @@ import pytest
 from maxquery.bundle import load_bundle
 from maxquery_training.preset import QUICK
 
-from .phantoms import SCHEME, ct, mask, write_image
+from .phantoms import mask, write_image, write_pairs
 
 TINY = replace(
     QUICK, patch_zyx=(8, 16, 16), features=(4, 8, 8, 8), strides=((1, 1, 1), (2, 2, 2), (2, 2, 2), (1, 2, 2)),
@@ -30,20 +30,14 @@ def maxquery_train(*arguments) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def pairs(tmp_path) -> Path:
-    folder = tmp_path / "pairs"
-    folder.mkdir()
-    for number in range(4):
-        write_image(folder / f"scan{number}_ct.nii.gz", ct(number))
-        write_image(folder / f"scan{number}_seg.nii.gz", mask(2))
-    (tmp_path / "labels.json").write_text(json.dumps(SCHEME))
-    return folder
+    return write_pairs(tmp_path, (2, 2, 2, 2))
 
 
 def test_prepare_says_what_it_found_and_where_the_dataset_is(pairs, tmp_path):
     common = ("--dataset", "Dataset042_Liver", "--work", tmp_path / "work")
     done = maxquery_train("prepare", pairs, "--labels", tmp_path / "labels.json", *common)
     assert done.returncode == 0, done.stderr
-    assert "scan3: liver 13.5 ml, HCC 0.3 ml" in done.stdout
+    assert "3: liver 13.5 ml, HCC 0.3 ml" in done.stdout
     assert done.stdout.endswith(f"Dataset in {tmp_path / 'work' / 'raw' / 'Dataset042_Liver'}\n")
     assert (tmp_path / "work" / "raw" / "Dataset042_Liver" / "dataset.json").is_file()
 
@@ -55,15 +49,14 @@ def released(tmp_path_factory) -> Path:
     The network and its training are made tiny after planning; four patients, one more with an outlier.
     """
     folder = tmp_path_factory.mktemp("cohort")
-    (folder / "labels.json").write_text(json.dumps(SCHEME))
+    tumours = (2, 3, 2, 3, 6)
+    write_pairs(folder, tumours)
     with (folder / "cases.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("case", "image", "mask", "outlier"))
-        for number, tumour in enumerate((2, 3, 2, 3, 6)):
-            write_image(folder / f"{number}_ct.nii.gz", ct(number))
-            write_image(folder / f"{number}_seg.nii.gz", mask(tumour))
+        for number, tumour in enumerate(tumours):
             outlier = "yes" if tumour == 6 else ""
-            rows.writerow((f"scan{number}", f"{number}_ct.nii.gz", f"{number}_seg.nii.gz", outlier))
+            rows.writerow((f"scan{number}", f"cases/{number}_ct.nii.gz", f"cases/{number}_seg.nii.gz", outlier))
     common = ("--dataset", "Dataset042_Liver", "--work", folder / "work")
     card = ("--licence", "none", "--data", "five phantoms", "--limits", "not for people")
 
@@ -130,7 +123,7 @@ def test_an_exported_model_knows_its_labels_and_where_it_comes_from(released):
 
 
 def test_an_exported_model_segments(released):
-    files = (released / "0_ct.nii.gz", "--bundle", released / "tiny", "--output", released / "result")
+    files = (released / "cases" / "0_ct.nii.gz", "--bundle", released / "tiny", "--output", released / "result")
     subprocess.run([sys.executable, "-m", "maxquery", "segment", *files, "--device", "cpu"], check=True, timeout=300)
     assert json.loads((released / "result" / "report.json").read_text("utf-8"))["bundle"]["name"] == "tiny"
 
@@ -156,11 +149,11 @@ def test_a_model_is_not_measured_on_another_models_labels(released, tmp_path):
 
 
 def test_a_faulty_case_ends_it_with_one_sentence(pairs, tmp_path):
-    write_image(pairs / "scan1_seg.nii.gz", mask(99))
+    write_image(pairs / "1_seg.nii.gz", mask(99))
     common = ("--dataset", "Dataset042_Liver", "--work", tmp_path / "work")
     done = maxquery_train("prepare", pairs, "--labels", tmp_path / "labels.json", *common)
     assert done.returncode == 2
-    assert "scan1: The mask holds values without a meaning: 99." in done.stdout
+    assert "1: The mask holds values without a meaning: 99." in done.stdout
     assert done.stderr.strip() == (
         "maxquery-train: 1 of 4 cases cannot be used. Mend them, or leave them out with --skip-faulty."
     )

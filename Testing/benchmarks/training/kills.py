@@ -23,7 +23,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[2]))
 
-from Testing.maxquery_training.phantoms import SCHEME, ct, mask, write_image  # noqa: E402
+from Testing.maxquery_training.phantoms import write_pairs  # noqa: E402
 from Testing.maxquery_training.test_train_cli import TINY  # noqa: E402
 
 from maxquery_training.checkpoints import FINAL, read_checkpoint  # noqa: E402
@@ -40,13 +40,9 @@ def train_command(work: Path, command: str = "train", *options: str) -> list[str
 
 def planned(folder: Path) -> Path:
     """A work folder with four phantoms, prepared and planned for a tiny network."""
-    (folder / "cases").mkdir()
-    for number in range(4):
-        write_image(folder / "cases" / f"{number}_ct.nii.gz", ct(number))
-        write_image(folder / "cases" / f"{number}_seg.nii.gz", mask(2 + number % 2))
-    (folder / "labels.json").write_text(json.dumps(SCHEME))
+    cases = write_pairs(folder, (2, 3, 2, 3))
     work = folder / "work"
-    prepare = train_command(work, "prepare", str(folder / "cases"), "--labels", str(folder / "labels.json"))
+    prepare = train_command(work, "prepare", str(cases), "--labels", str(folder / "labels.json"))
     subprocess.run(prepare, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(train_command(work, "plan", "--preset", "quick"), check=True, stdout=subprocess.DEVNULL)
     plans = work / "preprocessed" / DATASET / "MaxQueryPlans.json"
