@@ -144,6 +144,7 @@ def _draw_grey(axes: Axes, case: _Case, axis: int) -> None:
     low, high = CT_WINDOW_HU
     _show(axes, case, axis, case.cut(case.hu, axis), cmap="gray", vmin=low, vmax=high,
           interpolation="bilinear")
+    axes.autoscale(False)  # a mark at the edge must not widen the view
     axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     for spine in axes.spines.values():
         spine.set_visible(False)

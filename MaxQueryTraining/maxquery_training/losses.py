@@ -3,6 +3,7 @@
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss, DC_and_topk_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from nnunetv2.training.loss.robust_ce_loss import RobustCrossEntropyLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -48,8 +49,23 @@ def segmentation_loss(
     """
     dice = {"batch_dice": batch_dice, "smooth": 1e-5, "do_bg": False, "ddp": several_processes}
     if hardest_percent < 100:
-        return DC_and_topk_loss(dice, {"k": hardest_percent}, ignore_label=ignore_label)
+        loss = DC_and_topk_loss(dice, {}, ignore_label=ignore_label)
+        loss.ce = HardestVoxels(hardest_percent, ignore_label)
+        return loss
     return DC_and_CE_loss(dice, {}, ignore_label=ignore_label, dice_class=MemoryEfficientSoftDiceLoss)
+
+
+class HardestVoxels(RobustCrossEntropyLoss):
+    """nnU-Net's top-k cross-entropy, of one voxel at least: the coarsest attention map of a small window has few."""
+
+    def __init__(self, percent: float, ignore_label: int | None):
+        super().__init__(reduction="none", ignore_index=-100 if ignore_label is None else ignore_label)
+        self.percent = percent
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """`(B, K, …)` and labels `(B, 1, …)`."""
+        losses = super().forward(logits, target).flatten()
+        return losses.topk(max(1, int(len(losses) * self.percent / 100)), sorted=False).values.mean()
 
 
 class MaxQueryLoss(nn.Module):

@@ -57,6 +57,8 @@ class ResumableTrainer(nnUNetTrainer):
         several, self.is_ddp = self.is_ddp, False  # nnU-Net would wrap it for GPUs, and want every weight used
         super().initialize()
         self.is_ddp = several
+        if self.device.type == "cpu":  # bfloat16 convolutions are only fast with channels last
+            self.network.to(memory_format=torch.channels_last_3d)
         if several:
             devices = [self.device] if self.device.type == "cuda" else None
             self.network = DistributedDataParallel(self.network, device_ids=devices, find_unused_parameters=True)

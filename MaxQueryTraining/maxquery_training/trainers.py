@@ -30,11 +30,6 @@ class BackboneTrainer(ResumableTrainer):
         self.initial_lr = self.preset.backbone_rate
         self.oversample_foreground_percent = self.preset.foreground_share
 
-    def initialize(self) -> None:
-        super().initialize()
-        if self.device.type == "cpu":  # bfloat16 convolutions are only fast with channels last
-            self.network.to(memory_format=torch.channels_last_3d)
-
     def _cpu_autocast(self) -> torch.autocast:
         # nnU-Net trains in 32 bit on a CPU; one that multiplies bfloat16 matrices in hardware is many times faster.
         fast = self.device.type == "cpu" and torch.cpu._is_amx_tile_supported()

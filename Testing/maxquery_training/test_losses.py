@@ -8,6 +8,7 @@ import torch
 from maxquery.labels import QueryDistribution
 from maxquery.network import Output, cluster_assignment
 from maxquery_training.losses import (
+    HardestVoxels,
     MaxQueryLoss,
     merged_labels,
     merged_log_assignment,
@@ -103,3 +104,9 @@ def test_easy_voxels_do_not_weigh_when_the_hardest_count_alone():
     dice = 0.0  # nothing was found
     assert float(of_all) == pytest.approx(-dice + 0.05 * 8, abs=0.01)
     assert float(of_hardest) == pytest.approx(-dice + 8, abs=0.01)
+
+
+def test_the_hardest_tenth_of_a_few_voxels_is_one_of_them():
+    logits = torch.zeros(1, 2, 1, 2, 2)
+    logits[0, 0, 0, 0, 0] = -8.0  # one voxel of four is wrong
+    assert float(HardestVoxels(10, None)(logits, torch.zeros(1, 1, 1, 2, 2))) == pytest.approx(8, abs=0.01)
