@@ -107,7 +107,8 @@ def _release(checkpoint: Path, plans: dict, seconds: int, data: Path) -> Bundle:
     bundle = export(
         checkpoint, plans, LABELS, read_case(held_out[:1]).volume,
         name="liver-demo", version="0.2.0", licence="CC-BY-SA-4.0",
-        description="A small model of the liver on CT; two of its five tumour types are not learned yet.",
+        description="A small model of the liver on contrast-enhanced CT; "
+        "two of its five tumour types are not learned yet.",
         channels=("portal venous",), model_card=MODEL_CARD.read_text("utf-8"),
         training={
             "data": "LiTS / Medical Segmentation Decathlon Task03 liver 002-004, 006-010 (CC BY-SA 4.0), non-contrast "

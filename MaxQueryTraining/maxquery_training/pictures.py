@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from maxquery.labels import QueryDistribution
+from maxquery.labels import QueryDistribution, Role
 from maxquery_training.watching import Epoch
-
-_GROUPS = ("background", "organ", "tumour")
 
 
 def draw_curves(epochs: Sequence[Epoch], path: Path) -> None:
@@ -49,7 +48,7 @@ def draw_ownership(owned: np.ndarray, distribution: QueryDistribution, labels: S
     axes.set_xticks(range(len(owned)), range(1, len(owned) + 1), fontsize=7)
     axes.set_xlabel("query")
     start = 0
-    for group, size in zip(_GROUPS, distribution.sizes, strict=True):
+    for group, size in zip(get_args(Role), distribution.sizes, strict=True):
         axes.text(start + (size - 1) / 2, -0.8, group, ha="center", va="bottom")
         start += size
         axes.axvline(start - 0.5, color="white", linewidth=2)

@@ -10,7 +10,6 @@ import torch.distributed as dist
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from torch import nn
-from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from maxquery.errors import MachineError
@@ -48,9 +47,8 @@ class ResumableTrainer(nnUNetTrainer):
 
     @property
     def bare_network(self) -> nn.Module:
-        """The network without what DDP and torch.compile wrap around it."""
-        network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
-        return network._orig_mod if isinstance(network, OptimizedModule) else network
+        """The network without what DDP wraps around it."""
+        return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
 
     def initialize(self) -> None:
         self._seed()
@@ -76,7 +74,7 @@ class ResumableTrainer(nnUNetTrainer):
         processes = get_allowed_n_proc_DA()
         with environment(nnUNet_n_proc_DA="0"):  # nnU-Net's own processes draw at random
             stock = super().get_dataloaders()
-        size, share = self.configuration_manager.batch_size, self.preset.foreground_share
+        size, share = self.configuration_manager.batch_size, self.oversample_foreground_percent
         batches_an_epoch = self.num_iterations_per_epoch, self.num_val_iterations_per_epoch
         loaders = []
         for purpose, (augmenter, count) in enumerate(zip(stock, batches_an_epoch, strict=True)):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 STAGES = ("backbone", "joint")
-Style = Literal["rich", "jsonl", "slicer", "none"]
+Style = Literal["rich", "jsonl", "none"]
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,6 @@ def watcher(style: Style, stream: TextIO = sys.stdout) -> Iterator[Watcher]:
     """The watcher for a style; bars go to stderr, lines for programs to `stream`."""
     if style == "jsonl":
         yield JsonLines(stream)
-    elif style == "slicer":
-        yield SlicerProgress(stream)
     elif style == "none":
         yield Watcher()
     else:

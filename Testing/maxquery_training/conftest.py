@@ -1,6 +1,5 @@
 """A small dataset, planned and preprocessed by nnU-Net, for the tests that train on it."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import pytest
 
 from maxquery_training.dataset import write_raw_dataset
 from maxquery_training.environment import environment
+from maxquery_training.folders import DatasetFiles
 from maxquery_training.preset import Preset
 
 from .phantoms import training_case
@@ -24,19 +24,10 @@ DATASET_ID, DATASET = 998, "Dataset998_Phantom"
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A work folder that nnU-Net's environment points to; `images` are those that the dataset was made of."""
+class Planned(DatasetFiles):
+    """A dataset whose work folder nnU-Net's environment points to; `images` are those that it was made of."""
 
-    work: Path
     images: Path
-
-    @property
-    def plans(self) -> dict:
-        return json.loads((self.work / "preprocessed" / DATASET / "MaxQueryPlans.json").read_text())
-
-    @property
-    def dataset_json(self) -> dict:
-        return json.loads((self.work / "raw" / DATASET / "dataset.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +38,7 @@ def planned(_planned_once, tmp_path_factory) -> Iterator[Planned]:
     for name in ("raw", "preprocessed"):
         shutil.copytree(made / name, work / name)
     with environment(**_folders(work), nnUNet_n_proc_DA="0"):  # load and augment in this process
-        yield Planned(work, images)
+        yield Planned(work, DATASET, images)
 
 
 @pytest.fixture(scope="session")

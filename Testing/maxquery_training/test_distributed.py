@@ -18,8 +18,8 @@ TWO_WINDOWS = replace(SMALL, batch_size=2, iterations=3, backbone_epochs=2, join
 
 def trained_log(planned, processes: int) -> dict[str, dict]:
     """What both stages logged, trained by that many processes."""
-    plans = planned.work / "preprocessed" / DATASET / "MaxQueryPlans.json"
-    plans.write_text(json.dumps(with_preset(planned.plans, TWO_WINDOWS)))
+    plans = planned.plans
+    plans.write_text(json.dumps(with_preset(planned.read_plans(), TWO_WINDOWS)))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(launcher if processes > 1 else []), "-m", "maxquery_training.cli", "train"]
     options = ["--dataset", DATASET, "--work", str(planned.work), "--device", "cpu", "--processes", "1"]

@@ -32,8 +32,8 @@ def run(planned, tmp_path, monkeypatch):
     from maxquery_training.stages import train
 
     def start(**changes):
-        plans = with_preset(planned.plans, replace(LONGER, **changes))
-        train(plans, planned.dataset_json, torch.device("cpu"))
+        plans = with_preset(planned.read_plans(), replace(LONGER, **changes))
+        train(plans, planned.read_description(), torch.device("cpu"))
 
     return start
 
@@ -90,7 +90,7 @@ def undisturbed(planned, tmp_path_factory):
 
     results = tmp_path_factory.mktemp("undisturbed")
     with environment(nnUNet_results=str(results)):
-        train(with_preset(planned.plans, LONGER), planned.dataset_json, torch.device("cpu"))
+        train(with_preset(planned.read_plans(), LONGER), planned.read_description(), torch.device("cpu"))
     return results
 
 
@@ -110,9 +110,9 @@ def test_a_run_stopped_within_an_epoch_ends_as_if_it_had_not_been(run, undisturb
 
 
 def test_a_killed_process_goes_on_where_it_was(planned, undisturbed, tmp_path):
-    plans = planned.work / "preprocessed" / DATASET / "MaxQueryPlans.json"
+    plans = planned.plans
     before = plans.read_text()
-    plans.write_text(json.dumps(with_preset(planned.plans, LONGER)))
+    plans.write_text(json.dumps(with_preset(planned.read_plans(), LONGER)))
     results = planned.work / "results"
     command = [sys.executable, "-m", "maxquery_training.cli", "train", "--dataset", DATASET, "--work", planned.work]
     command += ["--device", "cpu", "--processes", "2"]
@@ -132,11 +132,11 @@ def test_a_killed_process_goes_on_where_it_was(planned, undisturbed, tmp_path):
 def test_windows_are_the_same_whichever_process_draws_them(planned, monkeypatch):
     from maxquery_training.trainers import BackboneTrainer
 
-    plans = with_preset(planned.plans, replace(SMALL, batch_size=2)) | {"continue_training": False}
+    plans = with_preset(planned.read_plans(), replace(SMALL, batch_size=2)) | {"continue_training": False}
     drawn = {}
     for processes in (0, 2):
         monkeypatch.setenv("nnUNet_n_proc_DA", str(processes))
-        trainer = BackboneTrainer(plans | {}, "3d_fullres", 0, planned.dataset_json, torch.device("cpu"))
+        trainer = BackboneTrainer(plans | {}, "3d_fullres", 0, planned.read_description(), torch.device("cpu"))
         plans["continue_training"] = False
         trainer.initialize()
         training, _ = trainer.get_dataloaders()
@@ -150,8 +150,8 @@ def test_windows_are_the_same_whichever_process_draws_them(planned, monkeypatch)
 def test_drawing_windows_leaves_the_networks_randomness_alone(planned):
     from maxquery_training.trainers import BackboneTrainer
 
-    plans = planned.plans | {"continue_training": False}
-    trainer = BackboneTrainer(plans, "3d_fullres", 0, planned.dataset_json, torch.device("cpu"))
+    plans = planned.read_plans() | {"continue_training": False}
+    trainer = BackboneTrainer(plans, "3d_fullres", 0, planned.read_description(), torch.device("cpu"))
     trainer.initialize()
     training, _ = trainer.get_dataloaders()
     torch.manual_seed(3)

@@ -21,10 +21,10 @@ def trained(planned):
     """`(checkpoint, plans, folder of the images)` after one backbone epoch and two joint epochs."""
     from maxquery_training.stages import train, trained
 
-    train(planned.plans, planned.dataset_json, torch.device("cpu"))
+    train(planned.read_plans(), planned.read_description(), torch.device("cpu"))
     checkpoint, seconds = trained(DATASET)
     assert seconds > 0
-    return checkpoint, planned.plans, planned.images
+    return checkpoint, planned.read_plans(), planned.images
 
 
 def test_a_held_out_patient_never_enters_training_and_weights_repeat_a_case(trained):
@@ -128,12 +128,12 @@ def test_a_stock_checkpoint_of_the_same_plans_is_a_backbone(trained, planned, tm
     from maxquery_training.stages import train
 
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
-    plans = planned.plans | {"continue_training": False}
-    stock = nnUNetTrainer(plans, "3d_fullres", 0, planned.dataset_json, torch.device("cpu"))
+    plans = planned.read_plans() | {"continue_training": False}
+    stock = nnUNetTrainer(plans, "3d_fullres", 0, planned.read_description(), torch.device("cpu"))
     stock.num_epochs = stock.num_iterations_per_epoch = stock.num_val_iterations_per_epoch = 1
     stock.run_training()
     stock_checkpoint = Path(stock.output_folder) / FINAL
-    final = train(planned.plans, planned.dataset_json, torch.device("cpu"), backbone=stock_checkpoint)
+    final = train(planned.read_plans(), planned.read_description(), torch.device("cpu"), backbone=stock_checkpoint)
     weights = read_checkpoint(stock_checkpoint)["network_weights"]
     learned = read_checkpoint(final)["network_weights"]
     shared = [name for name in learned if name.startswith(("encoder.", "decoder.")) and ".seg_layers." not in name]
@@ -147,4 +147,4 @@ def test_a_backbone_of_other_plans_is_refused(planned, tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     torch.save({"network_weights": {"encoder.stages.0.weight": torch.zeros(3)}}, tmp_path / "other.pth")
     with pytest.raises(InputError, match=r"The backbone is not of these plans: \d+ of \d+ tensors do not fit"):
-        train(planned.plans, planned.dataset_json, torch.device("cpu"), backbone=tmp_path / "other.pth")
+        train(planned.read_plans(), planned.read_description(), torch.device("cpu"), backbone=tmp_path / "other.pth")
