@@ -20,10 +20,12 @@ from maxquery_training.watching import STAGES, TensorBoard, Watchers, watcher
 _LABELS_HELP = """\
 LABELS is a JSON file that says what the values in the masks mean; 0 is background, a value that is not listed is an error:
   {"organ": {"name": "liver", "values": [1]},
-   "types": [{"name": "HCC", "values": [2]}, {"name": "cyst", "values": [3, 4]}],
+   "types": [{"name": "HCC", "values": [2]}, {"name": "cyst", "values": [3, 4], "plant": "cyst"}],
    "ignore": [5],        what teaches nothing, such as a tumour of unknown type
    "outlier": [6],       tumours of types that are never trained on
    "background": [7]}    the last three may be left out
+"plant" says which synthetic lesions --plant adds to a type, seen in the portal venous phase: hcc, icc, metastasis,
+haemangioma or cyst. They are appearance models, not pathology.
 
 SOURCE is a table or a folder:
   a CSV file with the columns case, mask and image (or image:PHASE for each phase), and, if you like, patient and outlier
@@ -65,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--labels", type=Path, required=True, help="JSON file, see below")
     _add_dataset(prepare)
     prepare.add_argument("--seed", type=int, default=0, help="of the split (%(default)s)")
+    prepare.add_argument("--plant", type=int, default=0, metavar="COPIES",
+                         help="companions of each case, with synthetic lesions (%(default)s)")  # fmt: skip
     prepare.add_argument("--skip-faulty", action="store_true", help="leave out cases that cannot be used")
     prepare.set_defaults(run=_prepare)
 
@@ -150,7 +154,8 @@ def _prepare(options: argparse.Namespace) -> None:
     folder = _files(options).raw
     reports = prepare(
         read_cohort(options.source), scheme, folder,
-        seed=options.seed, skip_faulty=options.skip_faulty, processes=options.processes, advance=tell,
+        seed=options.seed, skip_faulty=options.skip_faulty, plant=options.plant, processes=options.processes,
+        advance=tell,
     )  # fmt: skip
     count = Counter(report.set or "left out" for report in reports)
     print(", ".join(f"{name} {n}" for name, n in count.items()) + f" cases. Dataset in {folder}")

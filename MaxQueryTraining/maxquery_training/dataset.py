@@ -1,20 +1,22 @@
-"""Images and masks on disk become an nnU-Net raw dataset: one orientation, the labels of the model."""
+"""A few real scans become many training cases: continued beyond the organ, lesions planted, on the model's grid."""
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
+from maxquery.model_grid import ModelGrid
+from maxquery.volume import Grid
 from maxquery_training.label_scheme import BACKGROUND, ORGAN
-from maxquery_training.lesions.types import INLIERS, LESION_TYPES
+from maxquery_training.lesions.types import LESION_TYPES
+from maxquery_training.planting import TYPE_LABELS, UNKNOWN_TUMOUR, plant_inliers
 from maxquery_training.stacking import stack
-
-TYPE_LABELS: dict[str, int] = {kind: 2 + i for i, kind in enumerate(INLIERS)}
-# A real tumour whose type nobody recorded: it is neither liver nor any type, so it teaches nothing.
-UNKNOWN_TUMOUR = 2 + len(INLIERS)
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,10 @@ class TrainingCase:
     """One image with its mask.
 
     `labels` maps values of the mask to labels of the model, all others become background; a case
-    without a mask is background everywhere. `slices` keeps a part of the stack; `above`, a case without
-    organ, continues it upward. `patient` is what a split may never divide, `weight` how often the case is
-    drawn beside others.
+    without a mask is background everywhere. `slices` keeps a part of the stack; `above` and `below`, cases without
+    organ, continue it. With `copies` it is written so many times, each with lesions of its own; every other one is
+    continued above, every other pair below. `patient` is what a split may never divide, `weight` how often the case
+    is drawn beside others.
     """
 
     name: str
@@ -34,28 +37,34 @@ class TrainingCase:
     labels: Mapping[int, int] | None = None
     slices: slice = field(default_factory=lambda: slice(None))
     above: "TrainingCase | None" = None
+    below: "TrainingCase | None" = None
+    copies: int = 0
     weight: int = 1
 
+    @property
+    def names(self) -> list[str]:
+        """Of what it is written as."""
+        return [f"{self.name}_{copy:02d}" for copy in range(self.copies)] or [self.name]
 
-def write_raw_dataset(folder: Path, cases: Sequence[TrainingCase], held_out_patients: Sequence[str]) -> None:
+
+def write_raw_dataset(
+    folder: Path,
+    cases: Sequence[TrainingCase],
+    held_out_patients: Sequence[str],
+    spacing_zyx_mm: tuple[float, float, float],
+    seed: int = 0,
+    processes: int = 1,
+) -> None:
     """nnU-Net's raw layout under `folder`, and `cases.json` with patients, weights and the split.
 
-    Images are reoriented to LPS, because nnU-Net looks at arrays, not at directions.
+    Images are reoriented to LPS, because nnU-Net looks at arrays, not at directions, and resampled as the engine
+    does when it predicts: on a coarse grid nnU-Net's own resampling, which does not average, leaves more noise.
     """
     for sub in ("imagesTr", "labelsTr"):
         (folder / sub).mkdir(parents=True, exist_ok=True)
-    for case in cases:
-        image = _lps(case.image)[:, :, case.slices]
-        mask = sitk.GetArrayFromImage(_lps(case.mask)[:, :, case.slices]) if case.mask else None
-        if case.above is not None:
-            image = stack(image, _lps(case.above.image)[:, :, case.above.slices])
-        target = np.zeros(image.GetSize()[::-1], np.uint8)
-        for value, label in (case.labels or {}).items():
-            target[: len(mask)][mask == value] = label
-        labels = sitk.GetImageFromArray(target)
-        labels.CopyInformation(image)
-        sitk.WriteImage(sitk.Cast(image, sitk.sitkFloat32), str(folder / "imagesTr" / f"{case.name}_0000.nii.gz"))
-        sitk.WriteImage(labels, str(folder / "labelsTr" / f"{case.name}.nii.gz"))
+    write = partial(_write_case, folder=folder, spacing_zyx_mm=spacing_zyx_mm, seed=seed)
+    with ProcessPoolExecutor(processes) as pool:
+        list(pool.map(write, cases))
     document = {
         "channel_names": {"0": "CT"},
         "labels": {
@@ -64,16 +73,50 @@ def write_raw_dataset(folder: Path, cases: Sequence[TrainingCase], held_out_pati
             **{LESION_TYPES[kind].name: label for kind, label in TYPE_LABELS.items()},
             "ignore": UNKNOWN_TUMOUR,
         },
-        "numTraining": len(cases),
+        "numTraining": sum(len(case.names) for case in cases),
         "file_ending": ".nii.gz",
     }
     (folder / "dataset.json").write_text(json.dumps(document, indent=2))
     split = {
-        "train": {c.name: c.weight for c in cases if c.patient not in held_out_patients},
-        "val": {c.name: 1 for c in cases if c.patient in held_out_patients},
-        "patients": {c.name: c.patient for c in cases},
+        "train": {n: c.weight for c in cases if c.patient not in held_out_patients for n in c.names},
+        "val": {n: 1 for c in cases if c.patient in held_out_patients for n in c.names},
+        "patients": {n: c.patient for c in cases for n in c.names},
     }
     (folder / "cases.json").write_text(json.dumps(split, indent=2))
+
+
+def _write_case(case: TrainingCase, folder: Path, spacing_zyx_mm: tuple[float, float, float], seed: int) -> None:
+    for copy, name in enumerate(case.names):
+        rng = np.random.default_rng([seed, *name.encode()])
+        image, labels = _continued(case, above=copy % 2 == 0, below=copy // 2 % 2 == 0)
+        hu, spacing = sitk.GetArrayFromImage(image).astype(np.float32), image.GetSpacing()[::-1]
+        if case.copies:
+            hu, labels = plant_inliers(hu, labels, spacing, rng)
+        grid = Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), np.reshape(image.GetDirection(), (3, 3)))
+        model_grid = ModelGrid.of(grid, spacing_zyx_mm)
+        shares = torch.stack([model_grid.resample_in(labels == label) for label in range(UNKNOWN_TUMOUR + 1)])
+        arrays = model_grid.resample_in(hu).numpy(), shares.argmax(dim=0).numpy().astype(np.uint8)
+        files = folder / "imagesTr" / f"{name}_0000.nii.gz", folder / "labelsTr" / f"{name}.nii.gz"
+        for array, file in zip(arrays, files, strict=True):
+            resampled = sitk.GetImageFromArray(array)
+            resampled.SetSpacing(spacing_zyx_mm[::-1])
+            sitk.WriteImage(resampled, str(file))
+
+
+def _continued(case: TrainingCase, above: bool, below: bool) -> tuple[sitk.Image, np.ndarray]:
+    """The image with what continues it on either side, if it has that, and its labels `(Z, Y, X)`."""
+    image = _lps(case.image)[:, :, case.slices]
+    labels = np.zeros(image.GetSize()[::-1], np.uint8)
+    if case.mask:
+        mask = sitk.GetArrayFromImage(_lps(case.mask)[:, :, case.slices])
+        for value, label in case.labels.items():
+            labels[mask == value] = label
+    for side, other in (("above", case.above if above else None), ("below", case.below if below else None)):
+        if other is not None:
+            image = stack(image, _lps(other.image)[:, :, other.slices], side)
+            more = image.GetDepth() - len(labels)
+            labels = np.pad(labels, ((0, more) if side == "above" else (more, 0), (0, 0), (0, 0)))
+    return image, labels
 
 
 def _lps(path: Path) -> sitk.Image:

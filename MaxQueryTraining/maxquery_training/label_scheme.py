@@ -1,12 +1,13 @@
 """What the values in a dataset's masks mean: organ, tumour types, outliers, and what teaches nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from maxquery.checked_json import Json, parse
 from maxquery.errors import InputError
+from maxquery_training.lesions.types import INLIERS
 
 BACKGROUND, ORGAN = 0, 1
 OUTLIER = 254
@@ -19,12 +20,14 @@ class LabelScheme:
 
     `organ` is label 1, `types` are labels 2, 3, …, and what is to be ignored gets the label after the last
     type (nnU-Net asks for that). `meaning` maps each value that a mask may hold to one of these labels, to
-    BACKGROUND or to OUTLIER; a value that it does not list is an error in the mask.
+    BACKGROUND or to OUTLIER; a value that it does not list is an error in the mask. `planted` are the labels of
+    the kinds of synthetic lesion that may be planted.
     """
 
     organ: str
     types: tuple[str, ...]
     meaning: Mapping[int, int]
+    planted: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ignore(self) -> int:
@@ -65,9 +68,10 @@ def _scheme(document: Json) -> LabelScheme:
     organ, types = document["organ"], document["types"].items()
     meaning = {0: BACKGROUND}
     names: list[str] = []
+    planted: dict[str, int] = {}
 
     def name_of(entry: Json) -> str:
-        entry.only(("name", "values"))
+        entry.only(("name", "values", "plant") if names else ("name", "values"))
         name = entry["name"].some_text()
         if name in (*names, "background", "ignore"):
             entry["name"].refuse(f"the name '{name}' is taken.")
@@ -85,8 +89,10 @@ def _scheme(document: Json) -> LabelScheme:
     type_names = tuple(name_of(entry) for entry in types)
     for i, entry in enumerate(types):
         assign(entry["values"], ORGAN + 1 + i)
+        if "plant" in entry.object():
+            planted[entry["plant"].one_of(INLIERS)] = ORGAN + 1 + i
     rest = {"background": BACKGROUND, "ignore": ORGAN + 1 + len(types), "outlier": OUTLIER}
     for key, label in rest.items():
         if key in document.object():
             assign(document[key], label)
-    return LabelScheme(organ_name, type_names, meaning)
+    return LabelScheme(organ_name, type_names, meaning, planted)

@@ -2,7 +2,7 @@
 
     python -m maxquery_training.liver_demo DATA WORK
 
-`DATA` holds `liver/train`, `ct` and `lung`; `WORK` gets nnU-Net's folders and can be resumed.
+`DATA` holds `liver/train`, `liver/val`, `ct` and `lung`; `WORK` gets nnU-Net's folders and can be resumed.
 """
 
 import argparse
@@ -10,12 +10,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from maxquery.bundle import Bundle, save_bundle
+from maxquery.bundle import Bundle, load_bundle, save_bundle
 from maxquery.labels import Label, Terminology
-from maxquery_training.dataset import UNKNOWN_TUMOUR, TrainingCase, write_raw_dataset
+from maxquery_training.dataset import TrainingCase, write_raw_dataset
 from maxquery_training.folders import set_folders
 from maxquery_training.label_scheme import ORGAN
 from maxquery_training.lesions.types import INLIERS, OUTLIERS
+from maxquery_training.planting import UNKNOWN_TUMOUR
 from maxquery_training.preset import PLANS, QUICK
 from maxquery_training.quiet import quiet
 from maxquery_training.watching import watcher
@@ -23,29 +24,33 @@ from maxquery_training.watching import watcher
 DATASET_ID, DATASET = 701, "Dataset701_LiverDemo"
 LITS = {1: ORGAN, 2: UNKNOWN_TUMOUR}
 CALIBRATION_PATIENT = "liver_005"
-PRESET = replace(QUICK, plant=0.9)
 
 
 def cases(data: Path) -> list[TrainingCase]:
     """Liver 006–010 are one patient, so each of them counts a third of another patient's only scan.
 
-    The liver CT was cut at the dome: a chest on top shows what lies above. The last two and that chest teach
-    what lies outside the liver's range: no labels, and no liver in the slices kept.
+    The liver CT was cut at the dome and at the tip: a chest above and a pelvis below show what else there is. These
+    two teach by themselves too what lies outside the liver's range: no labels, and no liver in the slices kept.
     """
     liver, ct = data / "liver" / "train", data / "ct"
-    chest = TrainingCase("chest", "lung1", data / "lung" / "pyradiomics_lung1_ct.nii.gz", slices=slice(6, None))
+    chest = TrainingCase(
+        "chest", "lung1", data / "lung" / "pyradiomics_lung1_ct.nii.gz", slices=slice(6, None), weight=8
+    )
+    pelvis = TrainingCase("pelvis", "abdomen", ct / "abdomen_3mm_ct.nii.gz", slices=slice(0, 50), weight=8)
 
-    def lits(number: str, patient: str, weight: int) -> TrainingCase:
+    def lits(number: str, patient: str, copies: int) -> TrainingCase:
         image, mask = (liver / f"liver_{number}_{kind}.nii.gz" for kind in ("ct", "seg"))
-        above = None if patient == CALIBRATION_PATIENT else chest
-        return TrainingCase(f"liver_{number}", patient, image, mask, LITS, above=above, weight=weight)
+        return TrainingCase(
+            f"liver_{number}", patient, image, mask, LITS, above=chest, below=pelvis, copies=copies
+        )  # fmt: skip
 
     return [
-        *(lits(number, f"liver_{number}", 3) for number in ("002", "003", "004", "005")),
-        *(lits(number, "liver_006-010", 1) for number in ("006", "007", "008", "009", "010")),
+        *(lits(number, f"liver_{number}", 24) for number in ("002", "003", "004")),
+        *(lits(number, "liver_006-010", 8) for number in ("006", "007", "008", "009", "010")),
+        lits("005", CALIBRATION_PATIENT, 4),
         TrainingCase("noncontrast", "abdomen", ct / "abdomen_small_ct.nii.gz", ct / "abdomen_small_organs.nii.gz",
-                     {5: ORGAN}, weight=2),
-        TrainingCase("pelvis", "abdomen", ct / "abdomen_3mm_ct.nii.gz", slices=slice(0, 50), weight=2),
+                     {5: ORGAN}, copies=8),
+        pelvis,
         chest,
     ]  # fmt: skip
 
@@ -85,11 +90,15 @@ def _train(arguments: argparse.Namespace) -> tuple[Path, dict, int]:
     raw = arguments.work / "raw" / DATASET
     plans_file = arguments.work / "preprocessed" / DATASET / f"{PLANS}.json"
     if not (plans_file.parent / "splits_final.json").exists():
-        write_raw_dataset(raw, cases(arguments.data), [CALIBRATION_PATIENT])
-        plan_and_preprocess(DATASET_ID, DATASET, PRESET, arguments.processes)
+        write_raw_dataset(
+            raw, cases(arguments.data), [CALIBRATION_PATIENT], QUICK.spacing_zyx_mm, QUICK.seed, arguments.processes
+        )
+        plan_and_preprocess(DATASET_ID, DATASET, QUICK, arguments.processes)
     plans = json.loads(plans_file.read_text())
+    description, device = json.loads((raw / "dataset.json").read_text()), torch.device(arguments.device)
+    begin_with = dict(load_bundle(arguments.begin_with).weights) if arguments.begin_with else None
     with watcher("rich") as follower, quiet():
-        train(plans, json.loads((raw / "dataset.json").read_text()), torch.device(arguments.device), follower)
+        train(plans, description, device, follower, begin_with=begin_with)
     checkpoint, seconds = trained(DATASET)
     return checkpoint, plans, seconds
 
@@ -150,6 +159,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--bundle", type=Path, default=Path("Resources/Models/liver-demo"), help="where it goes")
+    parser.add_argument("--begin-with", help="a bundle of the same network: its backbone is trained on, not a new one")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()

@@ -8,10 +8,12 @@ import SimpleITK as sitk
 
 from maxquery.reading import read_case
 from maxquery.volume import Volume
-from maxquery_training.dataset import TYPE_LABELS, UNKNOWN_TUMOUR
 from maxquery_training.label_scheme import BACKGROUND, ORGAN, OUTLIER
 from maxquery_training.labelled_case import LabelledCase
-from maxquery_training.lesions.planting import plant
+from maxquery_training.lesions.types import OUTLIERS
+from maxquery_training.planting import TYPE_LABELS, UNKNOWN_TUMOUR, plant_lesions
+
+_VALUES = TYPE_LABELS | dict.fromkeys(OUTLIERS, OUTLIER)
 
 
 def planted_case(image: Path, mask: Path, kinds: Sequence[str], seed: int) -> LabelledCase:
@@ -22,11 +24,7 @@ def planted_case(image: Path, mask: Path, kinds: Sequence[str], seed: int) -> La
     volume = read_case([image]).volume
     original = sitk.GetArrayFromImage(sitk.ReadImage(str(mask)))
     truth = np.where(original == 2, UNKNOWN_TUMOUR, np.where(original == 1, ORGAN, BACKGROUND)).astype(np.uint8)
-    hu, rng = volume.array[0], np.random.default_rng(seed)
-    for kind in kinds:
-        planted = plant(hu, truth == ORGAN, volume.grid.spacing_xyz_mm[::-1], kind, rng, forbidden=truth > ORGAN)
-        if planted is not None:
-            hu = planted.image
-            truth[planted.mask & (truth <= ORGAN)] = TYPE_LABELS.get(kind, OUTLIER)
+    spacing, rng = volume.grid.spacing_xyz_mm[::-1], np.random.default_rng(seed)
+    hu, truth = plant_lesions(volume.array[0], truth, spacing, kinds, rng, _VALUES)
     return LabelledCase(f"{image.name} + {', '.join(kinds)}", image.name, Volume(hu[None], volume.grid), truth,
                         UNKNOWN_TUMOUR)

@@ -1,50 +1,58 @@
-"""Synthetic lesions inside the data loader: each patch gets new ones, before any other augmentation."""
+"""Synthetic lesions by the handful, with the labels of their types."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
-from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 
-from maxquery_training.dataset import TYPE_LABELS
-from maxquery_training.label_scheme import BACKGROUND, ORGAN
+from maxquery_training.label_scheme import ORGAN
 from maxquery_training.lesions.planting import plant
+from maxquery_training.lesions.types import INLIERS
 
-_SCANNED_HU = (-160.0, 240.0)  # training CT is clipped to this; a planted lesion must not betray itself
+TYPE_LABELS: dict[str, int] = {kind: ORGAN + 1 + i for i, kind in enumerate(INLIERS)}
+# A real tumour whose type nobody recorded: it is neither liver nor any type, so it teaches nothing.
+UNKNOWN_TUMOUR = ORGAN + 1 + len(INLIERS)
+
 # Log-uniform for every type. As patients have them, most cysts and metastases are a few voxels of a coarse
 # grid: a hundredth of a percent of what the network sees, and it does not learn them.
-_DIAMETERS_MM = (12.0, 50.0)
+_DIAMETERS_MM = (10.0, 70.0)
+_MOST = 14  # in one scan
 
 
-class PlantLesions(BasicTransform):
-    """Plants up to `most` inlier lesions into the liver of a normalised patch `(1, Z, Y, X)`.
+def plant_lesions(
+    image_hu: np.ndarray,
+    labels: np.ndarray,
+    spacing_zyx_mm: Sequence[float],
+    kinds: Sequence[str],
+    rng: np.random.Generator,
+    values: Mapping[str, int],
+    diameters_mm: Sequence[float | None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The CT and its labels `(Z, Y, X)` with one lesion of each of `kinds` where there is room, both new arrays.
 
-    `mean_hu` and `std_hu` undo the normalisation. Each type is drawn equally often and equally large.
-    Voxels of an unknown tumour stay as they are.
+    Lesions grow where the label is ORGAN and leave what is labelled above it as it is. `values`: the label of
+    each kind; `diameters_mm`: one a lesion, None to draw it as the type has it.
     """
+    labels = labels.copy()
+    for kind, diameter_mm in zip(kinds, diameters_mm or [None] * len(kinds), strict=True):
+        planted = plant(
+            image_hu, labels == ORGAN, tuple(spacing_zyx_mm), kind, rng, forbidden=labels > ORGAN,
+            diameter_mm=diameter_mm,
+        )  # fmt: skip
+        if planted is not None:
+            image_hu = planted.image
+            labels[planted.mask & (labels <= ORGAN)] = values[kind]
+    return image_hu, labels
 
-    def __init__(self, spacing_zyx_mm, mean_hu: float, std_hu: float, probability: float, most: int = 16):
-        super().__init__()
-        self.spacing_zyx_mm = tuple(spacing_zyx_mm)
-        self.mean_hu, self.std_hu = mean_hu, std_hu
-        self.probability, self.most = probability, most
 
-    def apply(self, data_dict: dict, **params) -> dict:
-        labels = data_dict["segmentation"][0].numpy()
-        if np.random.uniform() >= self.probability or not (labels == ORGAN).any():
-            return data_dict
-        # nnU-Net's workers each seed numpy's global state; take ours from there.
-        rng = np.random.default_rng(np.random.randint(2**31))
-        image = data_dict["image"][0].numpy() * self.std_hu + self.mean_hu
-        labels = labels.copy()
-        kinds = rng.choice(list(TYPE_LABELS), size=rng.integers(1, self.most + 1))
-        for kind in kinds:
-            planted = plant(
-                image, labels == ORGAN, self.spacing_zyx_mm, str(kind), rng, forbidden=labels > ORGAN,
-                diameter_mm=float(np.exp(rng.uniform(*np.log(_DIAMETERS_MM)))),
-            )  # fmt: skip
-            if planted is not None:
-                image = planted.image
-                labels[planted.mask & (labels <= ORGAN) & (labels >= BACKGROUND)] = TYPE_LABELS[str(kind)]
-        image = (np.clip(image, *_SCANNED_HU) - self.mean_hu) / self.std_hu
-        data_dict["image"] = torch.from_numpy(image.astype(np.float32))[None]
-        data_dict["segmentation"] = torch.from_numpy(labels)[None]
-        return data_dict
+def plant_inliers(
+    image_hu: np.ndarray,
+    labels: np.ndarray,
+    spacing_zyx_mm: Sequence[float],
+    rng: np.random.Generator,
+    values: Mapping[str, int] = TYPE_LABELS,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Some lesions to learn from, or none: each kind in `values` drawn equally often and equally large."""
+    count = int(rng.integers(0, _MOST + 1))
+    kinds = [str(kind) for kind in rng.choice(list(values), size=count)]
+    diameters_mm = np.exp(rng.uniform(*np.log(_DIAMETERS_MM), size=count)).tolist()
+    return plant_lesions(image_hu, labels, spacing_zyx_mm, kinds, rng, values, diameters_mm)

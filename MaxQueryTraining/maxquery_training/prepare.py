@@ -4,10 +4,9 @@ import csv
 import json
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from maxquery.reading import read_case
 from maxquery.volume import Grid
 from maxquery_training.cohort import CaseFiles, Cohort
 from maxquery_training.label_scheme import ORGAN, OUTLIER, LabelScheme
+from maxquery_training.planting import plant_inliers
 from maxquery_training.split import split_patients
 
 OOD = "ood"
@@ -48,20 +48,28 @@ def prepare(
     *,
     seed: int = 0,
     skip_faulty: bool = False,
+    plant: int = 0,
     processes: int = 1,
     advance: Callable[[CaseReport], None] = lambda report: None,
 ) -> list[CaseReport]:
     """Writes nnU-Net's raw dataset `folder` (`DatasetNNN_Name`), and `cases.csv` and `cases.json` beside the images.
 
     Images (HU, int16) and masks (the model's labels) lie in LPS there. Patients with an outlier go to
-    `imagesOod` whole, the others are split by `split_patients`; test cases lie in `imagesTs`. `advance` hears of
-    each case as it is done.
+    `imagesOod` whole, the others are split by `split_patients`; test cases lie in `imagesTs`. Each case with an
+    organ, but for those in `imagesOod`, gets `plant` companions with synthetic lesions of the kinds in the scheme.
+    `advance` hears of each case as it is done.
 
     Raises InputError when a case has a problem (unless `skip_faulty` leaves it out), when none is left or when
     `folder` exists; then nothing is written. The reports of all cases are the error's `reports`.
     """
     if folder.exists():
         raise InputError("dataset-exists", f"{folder} exists; it was left as it is.", "Remove it, or choose another.")
+    if plant and not scheme.planted:
+        hint = 'Say which kind stands for which type, such as "plant": "cyst".'
+        raise InputError("plant", "The labels do not say what to plant.", hint)
+    if plant and len(cohort.phases) > 1:
+        message = f"Lesions can be planted into one phase only; the cases have {len(cohort.phases)}."
+        raise InputError("plant", message, "Prepare one phase, or plant nothing.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=".prepare-", dir=folder.parent))
     try:
@@ -78,6 +86,12 @@ def prepare(
         if not any(report.set == "train" for report in reports):
             raise _refusal("No case is left to train on.", "Mend the cases, or add some.", reports)
         _arrange(staged, reports, len(cohort.phases))
+        healthy = [r for r in reports if r.set and r.set != OOD and scheme.organ in r.volumes_ml]
+        copies = [(report, copy) for report in healthy for copy in range(plant)]
+        with ProcessPoolExecutor(processes) as pool:
+            for report in pool.map(partial(_plant, scheme=scheme, folder=staged, seed=seed), copies):
+                reports.append(report)
+                advance(report)
         _describe(staged, reports, scheme, cohort.phases, seed)
         staged.rename(folder)
     finally:
@@ -133,26 +147,42 @@ def _mask(files: CaseFiles, grid: Grid, scheme: LabelScheme, report: CaseReport)
         )
         return None
     array = sitk.GetArrayFromImage(image)
-    values, counts = np.unique(array, return_counts=True)
-    strange = [f"{value:g}" for value in values if value not in scheme.meaning]
+    strange = [f"{value:g}" for value in np.unique(array) if value not in scheme.meaning]
     if strange:
         report.problems.append(f"The mask holds values without a meaning: {', '.join(strange[:6])}.")
         return None
     mask = scheme.map(array.astype(np.int64))
-    found = Counter()
-    for value, count in zip(values, counts, strict=True):
-        found[scheme.meaning[int(value)]] += int(count)
-    names = {ORGAN: scheme.organ, scheme.ignore: "ignore", OUTLIER: "outlier"}
-    report.volumes_ml = {
-        names.get(label) or scheme.type_of(label): round(count * grid.voxel_volume_ml, 3)
-        for label, count in sorted(found.items())
-        if label
-    }
-    if ORGAN not in found:
+    report.volumes_ml = _volumes_ml(mask, grid, scheme)
+    if scheme.organ not in report.volumes_ml:
         report.warnings.append(f"No {scheme.organ} is labelled.")
-    if OUTLIER in found and not files.outlier:
+    if "outlier" in report.volumes_ml and not files.outlier:
         report.problems.append("The mask holds an outlier, but the patient is not listed as one (column 'outlier').")
     return mask
+
+
+def _plant(report_and_copy: tuple[CaseReport, int], scheme: LabelScheme, folder: Path, seed: int) -> CaseReport:
+    """Writes a copy of a case with lesions of its own."""
+    report, copy = report_and_copy
+    case, suffix = f"{report.case}_planted{copy:02d}", FOLDERS[report.set]
+    image = sitk.ReadImage(str(folder / f"images{suffix}" / f"{report.case}_0000.nii.gz"))
+    mask = sitk.ReadImage(str(folder / f"labels{suffix}" / f"{report.case}.nii.gz"))
+    hu, labels = plant_inliers(
+        sitk.GetArrayFromImage(image).astype(np.float32), sitk.GetArrayFromImage(mask), image.GetSpacing()[::-1],
+        np.random.default_rng([seed, *case.encode()]), scheme.planted,
+    )  # fmt: skip
+    grid = Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), np.reshape(image.GetDirection(), (3, 3)))
+    _write(folder / f"images{suffix}" / f"{case}_0000.nii.gz", np.rint(hu).astype(np.int16), grid)
+    _write(folder / f"labels{suffix}" / f"{case}.nii.gz", labels, grid)
+    return replace(report, case=case, volumes_ml=_volumes_ml(labels, grid, scheme))
+
+
+def _volumes_ml(labels: np.ndarray, grid: Grid, scheme: LabelScheme) -> dict[str, float]:
+    names = {ORGAN: scheme.organ, scheme.ignore: "ignore", OUTLIER: "outlier"}
+    return {
+        names.get(label) or scheme.type_of(label): round(count * grid.voxel_volume_ml, 3)
+        for label, count in zip(*map(np.ndarray.tolist, np.unique(labels, return_counts=True)), strict=True)
+        if label
+    }
 
 
 def _mm(grid: Grid) -> str:

@@ -15,7 +15,7 @@ class Preset:
     the U-Net stage by stage as nnU-Net's plans do (None: as nnU-Net plans it). Epochs are nnU-Net's, of
     `iterations` batches each. `window_hu` is what intensities are clipped to before normalisation (None:
     nnU-Net's foreground percentiles). Cross-entropy averages over the `hardest_percent` of voxels, the paper's
-    over all. `plant` is the share of training patches that get synthetic lesions.
+    over all.
     """
 
     spacing_zyx_mm: tuple[float, float, float] = (3.0, 0.76, 0.76)
@@ -41,7 +41,6 @@ class Preset:
     rotation_degrees: float = 30.0
     foreground_share: float = 0.33
     window_hu: tuple[float, float] | None = None
-    plant: float = 0.0
     seed: int = 0
 
     def with_schedule(
@@ -80,8 +79,8 @@ PAPER_PANCREAS = Preset(spacing_zyx_mm=(3.0, 0.419, 0.419), patch_zyx=(28, 192, 
 # lies in the body is half of how a small network finds it, and so one large window a batch
 # rather than two small ones. Lesions are a few hundred voxels of it: see `segmentation_loss`.
 QUICK = Preset(
-    spacing_zyx_mm=(4.0, 4.0, 4.0),
-    patch_zyx=(32, 64, 64),
+    spacing_zyx_mm=(4.0, 3.0, 3.0),
+    patch_zyx=(32, 80, 80),
     batch_size=1,
     features=(16, 32, 64, 128, 160),
     strides=((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)),

@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 import torch.distributed as dist
-from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
 from maxquery.errors import InputError
@@ -13,13 +11,20 @@ from maxquery.network import Architecture, MaxQueryNet, Output
 from maxquery_training.checkpoints import FINAL, read_checkpoint
 from maxquery_training.losses import MaxQueryLoss, segmentation_loss
 from maxquery_training.pictures import draw_ownership
-from maxquery_training.planting import PlantLesions
 from maxquery_training.preset import Preset
 from maxquery_training.resumable import ResumableTrainer
 
+# Segmentation layers differ from stage to stage; the decoder of stock nnU-Net lists the encoder once more.
+_NOT_THE_BACKBONE = ("decoder.seg_layers.", "decoder.encoder.")
+
 
 class BackboneTrainer(ResumableTrainer):
-    """Stock nnU-Net with the preset's length, its augmentation, and lesions planted into every patch."""
+    """Stock nnU-Net with the preset's length, its losses, and its augmentation.
+
+    It begins with `backbone_weights`, if there are any.
+    """
+
+    backbone_weights: dict[str, Tensor] | None = None
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
                  device: torch.device = torch.device("cuda")):  # fmt: skip
@@ -29,6 +34,26 @@ class BackboneTrainer(ResumableTrainer):
         self.num_val_iterations_per_epoch = self.preset.validation_iterations
         self.initial_lr = self.preset.backbone_rate
         self.oversample_foreground_percent = self.preset.foreground_share
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.current_epoch == 0 and self.backbone_weights is not None:
+            self.load_backbone(self.backbone_weights)
+
+    def load_backbone(self, weights: dict[str, Tensor]) -> None:
+        """Takes encoder and decoder of a stock nnU-Net checkpoint's `network_weights`. Raises InputError."""
+        backbone = {
+            name: tensor.shape for name, tensor in self.bare_network.state_dict().items()
+            if name.startswith(("encoder.", "decoder.")) and not name.startswith(_NOT_THE_BACKBONE)
+        }  # fmt: skip
+        found = {name: tensor.shape for name, tensor in weights.items()}
+        unfit = [name for name, shape in backbone.items() if found.get(name) != shape]
+        if unfit:
+            raise InputError(
+                "backbone", f"The backbone is not of these plans: {len(unfit)} of {len(backbone)} tensors do not fit, "
+                f"among them {unfit[0]}.", "Use a checkpoint that was trained on this dataset's MaxQueryPlans.",
+            )  # fmt: skip
+        self.bare_network.load_state_dict({name: weights[name] for name in backbone}, strict=False)
 
     def _cpu_autocast(self) -> torch.autocast:
         # nnU-Net trains in 32 bit on a CPU; one that multiplies bfloat16 matrices in hardware is many times faster.
@@ -57,25 +82,11 @@ class BackboneTrainer(ResumableTrainer):
         limit = np.deg2rad(self.preset.rotation_degrees)
         if not self.preset.mirror:
             self.inference_allowed_mirroring_axes = mirror_axes = None
-        if self.preset.rotation_degrees < 30:  # a smaller patch to cut, plant into and rotate
+        if self.preset.rotation_degrees < 30:  # a smaller patch to cut and rotate
             patch = np.ceil(np.asarray(self.configuration_manager.patch_size) * 1.3).astype(int)
             if dummy_2d:  # rotated in plane only
                 patch[0] = self.configuration_manager.patch_size[0]
         return (-limit, limit), dummy_2d, patch, mirror_axes
-
-    def get_training_transforms(self, *args, **kwargs) -> ComposeTransforms:
-        stock = nnUNetTrainer.get_training_transforms(*args, **kwargs)
-        return ComposeTransforms([self._plant(), *stock.transforms])
-
-    def get_validation_transforms(self, *args, **kwargs) -> ComposeTransforms:
-        stock = nnUNetTrainer.get_validation_transforms(*args, **kwargs)
-        return ComposeTransforms([self._plant(), *stock.transforms])
-
-    def _plant(self) -> PlantLesions:
-        channel = self.plans_manager.foreground_intensity_properties_per_channel["0"]
-        return PlantLesions(
-            self.configuration_manager.spacing, channel["mean"], channel["std"], probability=self.preset.plant
-        )
 
 
 class SupervisedNet(MaxQueryNet):
@@ -107,7 +118,6 @@ class MaxQueryTrainer(BackboneTrainer):
     """
 
     stage = "joint"
-    backbone_weights: dict[str, Tensor] | None = None
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
                  device: torch.device = torch.device("cuda")):  # fmt: skip
@@ -127,26 +137,11 @@ class MaxQueryTrainer(BackboneTrainer):
         return network
 
     def on_train_start(self) -> None:
-        super().on_train_start()
-        if self.current_epoch == 0:
+        if self.backbone_weights is None and self.current_epoch == 0:
             stage = self.folder.parent.name.replace(type(self).__name__, BackboneTrainer.__name__)
             checkpoint = self.folder.parents[1] / stage / self.folder.name / FINAL
-            self.load_backbone(self.backbone_weights or read_checkpoint(checkpoint)["network_weights"])
-
-    def load_backbone(self, weights: dict[str, Tensor]) -> None:
-        """Takes encoder and decoder of a stock nnU-Net checkpoint's `network_weights`. Raises InputError."""
-        backbone = {
-            name: tensor.shape for name, tensor in self.bare_network.state_dict().items()
-            if name.startswith(("encoder.", "decoder.")) and ".seg_layers." not in name
-        }  # fmt: skip
-        found = {name: tensor.shape for name, tensor in weights.items()}
-        unfit = [name for name, shape in backbone.items() if found.get(name) != shape]
-        if unfit:
-            raise InputError(
-                "backbone", f"The backbone is not of these plans: {len(unfit)} of {len(backbone)} tensors do not fit, "
-                f"among them {unfit[0]}.", "Use a checkpoint that was trained on this dataset's MaxQueryPlans.",
-            )  # fmt: skip
-        self.bare_network.load_state_dict({name: weights[name] for name in backbone}, strict=False)
+            self.backbone_weights = read_checkpoint(checkpoint)["network_weights"]
+        super().on_train_start()
 
     def _get_deep_supervision_scales(self) -> list[list[int]]:
         return [[1, 1, 1]]  # the loss makes the targets of the coarser attention maps itself

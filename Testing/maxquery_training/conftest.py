@@ -18,7 +18,7 @@ SMALL = Preset(
     spacing_zyx_mm=(4.0, 3.0, 3.0), patch_zyx=(8, 32, 32), features=(4, 8, 8, 8),
     strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 2, 2)), convolutions=(1, 1, 1, 1), query_channels=16,
     embedding_channels=8, iterations=2, validation_iterations=1, backbone_epochs=1, joint_epochs=2, frozen_epochs=1,
-    mirror=False, rotation_degrees=15.0, window_hu=(-160.0, 240.0), plant=1.0,
+    mirror=False, rotation_degrees=15.0, window_hu=(-160.0, 240.0),
 )  # fmt: skip
 DATASET_ID, DATASET = 998, "Dataset998_Phantom"
 
@@ -48,7 +48,7 @@ def _planned_once(tmp_path_factory) -> tuple[Path, Path]:
     work, images = tmp_path_factory.mktemp("planned"), tmp_path_factory.mktemp("images")
     with environment(**_folders(work)):
         cases = [training_case(images, f"case{i}", i) for i in (1, 2, 3)]
-        write_raw_dataset(work / "raw" / DATASET, cases, held_out_patients=["case3"])
+        write_raw_dataset(work / "raw" / DATASET, cases, ["case3"], SMALL.spacing_zyx_mm)
         plan_and_preprocess(DATASET_ID, DATASET, SMALL, processes=1)
     return images, work
 

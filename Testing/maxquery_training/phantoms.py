@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from maxquery_training.dataset import UNKNOWN_TUMOUR, TrainingCase
+from maxquery_training.dataset import TrainingCase
 from maxquery_training.label_scheme import ORGAN
+from maxquery_training.planting import UNKNOWN_TUMOUR
 
 SCHEME = {
     "organ": {"name": "liver", "values": [1]},

@@ -226,3 +226,44 @@ def test_each_set_has_its_share_of_each_type():
 def test_three_patients_are_enough_for_three_sets(types):
     split = split_patients({f"p{i}": [kind] if kind else [] for i, kind in enumerate(types)}, seed=0)
     assert all(split.values()) and sum(map(len, split.values())) == len(types)
+
+
+PLANTED = SCHEME | {"types": [{"name": "HCC", "values": [2]}, {"name": "cyst", "values": [3, 4], "plant": "cyst"}]}
+
+
+def test_companions_with_synthetic_lesions_stay_with_their_patient(tmp_path):
+    z, y, x = np.meshgrid(*[np.arange(n) for n in (24, 48, 48)], indexing="ij")
+    organ = ((z - 12) / 11) ** 2 + ((y - 24) / 20) ** 2 + ((x - 24) / 20) ** 2 < 1
+    noise = np.random.default_rng(0).normal(0, 8, organ.shape)
+    hu = np.where(organ, 110, np.where((y - 24) ** 2 + (x - 24) ** 2 < 23**2, 40, -1000)) + noise
+    rows = [
+        {"case": name, "image": write_image(tmp_path / f"{name}_ct.nii.gz", hu.round().astype(np.int16)),
+         "mask": write_image(tmp_path / f"{name}_seg.nii.gz", organ.astype(np.uint8) * (6 if name == "d" else 1)),
+         "outlier": "yes" if name == "d" else ""}
+        for name in "abcd"
+    ]  # fmt: skip
+    folder = tmp_path / "raw" / "Dataset001_Liver"
+    reports = prepare(read_cohort(write_table(tmp_path, rows)), scheme(PLANTED), folder, plant=3)
+    cases = json.loads((folder / "cases.json").read_text())
+    for name in ("train", "val", "test"):
+        originals = [case for case in cases[name] if "planted" not in case]
+        assert len(cases[name]) == 4 * len(originals)
+        assert all(cases["patients"][case] == case[0] for case in cases[name])
+    assert list(cases["ood"]) == ["d"]
+    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == len([*cases["train"], *cases["val"]])
+
+    found = {report.case: report.volumes_ml for report in reports}
+    assert any(volumes.get("cyst") for volumes in found.values()) and not found["a"].get("cyst")
+    grown = next(case for case, volumes in found.items() if volumes.get("cyst"))
+    image, mask = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(next(folder.glob(f"{kind}*/{grown}{end}.nii.gz")))))
+        for kind, end in (("images", "_0000"), ("labels", ""))
+    )
+    assert image[mask == 3].mean() < 40 < 90 < image[mask == 1].mean()
+
+
+def test_planting_nothing_in_particular_or_into_several_phases_is_refused(twelve_patients, tmp_path):
+    with pytest.raises(InputError, match="The labels do not say what to plant"):
+        prepare(read_cohort(twelve_patients), scheme(), tmp_path / "raw", plant=1)
+    with pytest.raises(InputError, match="expected one of hcc, icc, metastasis, haemangioma, cyst, found 'wart'"):
+        scheme(SCHEME | {"types": [{"name": "wart", "values": [2], "plant": "wart"}]})
