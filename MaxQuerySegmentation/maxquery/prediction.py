@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maxquery.anomaly import SCORES
 from maxquery.body import body_mask
@@ -87,15 +87,16 @@ def predict(
 
 
 def infer(
-    volume: Volume, bundle: Bundle, scores: Sequence[str], parameters: PredictionParameters, report: Report, log: RunLog
-) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    volume: Volume, bundle: Bundle, scores: Sequence[str], parameters: PredictionParameters, report: Report,
+    log: RunLog, network: nn.Module | None = None,
+) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:  # fmt: skip
     """What the network says of every voxel `(Z, Y, X)` of the input: labels, one raw map a score, owners + 1.
 
-    Around the patient each map holds its lowest score in the patient. Raises as `predict`, which makes
-    findings of it.
+    The network is the bundle's, or another that answers as it does for the same grid and labels. Around the
+    patient each map holds its lowest score in the patient. Raises as `predict`, which makes findings of it.
     """
     _check_channels(volume, bundle)
-    network = build_network(bundle)
+    network = network or build_network(bundle)
     grid = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
     with _timed(log, "prepare"):
         report("prepare", 0.0, "Resampling to the model's grid")
@@ -165,7 +166,7 @@ def _check_channels(volume: Volume, bundle: Bundle) -> None:
 
 
 def _run_network(
-    network: MaxQueryNet, image: Tensor, bundle: Bundle, scores: Sequence[str], parameters: PredictionParameters,
+    network: nn.Module, image: Tensor, bundle: Bundle, scores: Sequence[str], parameters: PredictionParameters,
     report: Report, log: RunLog,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`(K + scores, z, y, x)`: segmentation logits and anomalies; and each voxel's owning query `(z, y, x)`."""

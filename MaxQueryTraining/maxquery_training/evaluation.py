@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from maxquery.bundle import Bundle
 from maxquery.organ import keep_organ
@@ -25,7 +26,7 @@ class CaseFigures:
     """What was measured on one case.
 
     `dice` by label, NaN where a label is neither there nor found. `anomaly` is the case score: the mean raw
-    MaxQuery over predicted tumour, -inf where none was predicted. `counts` by score, in organ and tumours.
+    anomaly over predicted tumour, -inf where none was predicted. `counts` by score, in organ and tumours.
     """
 
     case: str
@@ -36,10 +37,19 @@ class CaseFigures:
     counts: dict[str, ScoreCounts]
 
 
-def measure(case: LabelledCase, bundle: Bundle, parameters: PredictionParameters) -> CaseFigures:
-    """Predicts as in use. The organ counts with its tumours, as a liver volume does; voxels of tumours of
-    unknown or untrained type count for the organ and are left out for the types."""
-    labels, maps, _ = infer(case.volume, bundle, SCORES, parameters, silent, RunLog())
+def measure(
+    case: LabelledCase,
+    bundle: Bundle,
+    parameters: PredictionParameters,
+    scores: Sequence[str] = SCORES,
+    network: nn.Module | None = None,
+) -> CaseFigures:
+    """Predicts as in use, or with another `network` than the bundle's, one that may know fewer `scores`.
+
+    The organ counts with its tumours, as a liver volume does; voxels of tumours of unknown or untrained type
+    count for the organ and are left out for the types. The case's anomaly is that of the first score.
+    """
+    labels, maps, _ = infer(case.volume, bundle, scores, parameters, silent, RunLog(), network)
     keep_organ(labels, bundle.labels, case.volume.grid, [])
     known = case.inlier | (case.truth == 0)
     overlap = {
@@ -49,10 +59,10 @@ def measure(case: LabelledCase, bundle: Bundle, parameters: PredictionParameters
         for label in bundle.labels[1:]
     }
     asked, counts = case.inlier | case.outlier, {}
-    for score, anomaly in zip(SCORES, maps, strict=True):
+    for score, anomaly in zip(scores, maps, strict=True):
         counts[score] = ScoreCounts()
         counts[score].add(anomaly[asked], case.outlier[asked])
-    score = case_score(labels, maps[SCORES.index("maxquery")], bundle)
+    score = case_score(labels, maps[0], bundle)
     return CaseFigures(
         case.name, case.patient, overlap, -np.inf if score is None else score.raw, bool(case.outlier.any()), counts
     )
@@ -72,7 +82,7 @@ def segmentation_figures(cases: Iterable[CaseFigures]) -> dict[str, float]:
 
 def ood_localisation(cases: Sequence[CaseFigures]) -> dict[str, dict[str, float]]:
     """AUROC, AUPR, FPR95 by score: outlier voxels against inlier voxels of organ and tumours, all cases pooled."""
-    pooled = {score: ScoreCounts() for score in SCORES}
+    pooled: dict[str, ScoreCounts] = defaultdict(ScoreCounts)
     for case in cases:
         for score, counts in case.counts.items():
             pooled[score] += counts

@@ -1,7 +1,7 @@
 """Every number of a training run, in one place."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 PLANS, CONFIGURATION = "MaxQueryPlans", "3d_fullres"
 """What nnU-Net calls the plans that a preset goes into, and the one configuration in them."""
@@ -14,8 +14,7 @@ class Preset:
     `spacing_zyx_mm` and `patch_zyx` (voxels) set the grid; `features`, `strides`, `convolutions` describe
     the U-Net stage by stage as nnU-Net's plans do (None: as nnU-Net plans it). Epochs are nnU-Net's, of
     `iterations` batches each. `window_hu` is what intensities are clipped to before normalisation (None:
-    nnU-Net's foreground percentiles). Cross-entropy averages over the `hardest_percent` of voxels, the paper's
-    over all.
+    nnU-Net's foreground percentiles). `group_weights`: what background, organ and tumours weigh in cross-entropy.
     """
 
     spacing_zyx_mm: tuple[float, float, float] = (3.0, 0.76, 0.76)
@@ -30,13 +29,14 @@ class Preset:
     iterations: int = 250
     validation_iterations: int = 50
     backbone_epochs: int = 1000
+    backbone_optimiser: Literal["sgd", "adamw"] = "sgd"
     backbone_rate: float = 1e-2
     joint_epochs: int = 200
     frozen_epochs: int = 50
     query_rate: float = 1e-4
     backbone_rate_factor: float = 0.1
     qd_weight: float = 0.1
-    hardest_percent: float = 100.0
+    group_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     mirror: bool = True
     rotation_degrees: float = 30.0
     foreground_share: float = 0.33
@@ -77,7 +77,8 @@ PAPER_PANCREAS = Preset(spacing_zyx_mm=(3.0, 0.419, 0.419), patch_zyx=(28, 192, 
 
 # A small network on a coarse grid, for a few CPU cores. The liver is not mirrored: where it
 # lies in the body is half of how a small network finds it, and so one large window a batch
-# rather than two small ones. Lesions are a few hundred voxels of it: see `segmentation_loss`.
+# rather than two small ones. Lesions are a few hundred voxels of it, and faint beside fat and air: so weights (see
+# `segmentation_loss`) and an optimiser whose step does not depend on how faint a signal is.
 QUICK = Preset(
     spacing_zyx_mm=(4.0, 3.0, 3.0),
     patch_zyx=(32, 80, 80),
@@ -89,14 +90,16 @@ QUICK = Preset(
     embedding_channels=32,
     iterations=100,
     validation_iterations=4,
-    backbone_epochs=28,
-    joint_epochs=9,
-    frozen_epochs=1,
+    backbone_optimiser="adamw",
+    backbone_rate=3e-3,
+    backbone_epochs=30,
+    joint_epochs=24,
+    frozen_epochs=2,
     query_rate=2e-3,
-    hardest_percent=10.0,
+    group_weights=(1.0, 3.0, 25.0),
     mirror=False,
     rotation_degrees=15.0,
-    foreground_share=0.5,
+    foreground_share=0.67,
     window_hu=(-160.0, 240.0),
 )
 

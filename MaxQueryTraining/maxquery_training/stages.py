@@ -52,6 +52,11 @@ def trained(dataset_name: str) -> tuple[Path, int]:
     return joint, round(sum(_seconds(stage) for stage in (backbone, joint) if stage.exists()))
 
 
+def backbone_checkpoint(dataset_name: str) -> Path:
+    """What the backbone stage ended with: a stock nnU-Net."""
+    return _final(BackboneTrainer, dataset_name)
+
+
 def _final(trainer: type, dataset_name: str) -> Path:
     return Path(nnUNet_results) / dataset_name / f"{trainer.__name__}__{PLANS}__{CONFIGURATION}" / "fold_0" / FINAL
 

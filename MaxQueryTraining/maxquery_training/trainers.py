@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 import torch.distributed as dist
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import Tensor, nn
 
 from maxquery.errors import InputError
@@ -62,12 +63,25 @@ class BackboneTrainer(ResumableTrainer):
 
     def _build_loss(self) -> nn.Module:
         stock = super()._build_loss()  # deep supervision around Dice + cross-entropy
-        if self.preset.hardest_percent < 100:
-            stock.loss = segmentation_loss(
-                self.configuration_manager.batch_dice, self.preset.hardest_percent, self.label_manager.ignore_label,
-                dist.is_initialized(),
-            )  # fmt: skip
+        stock.loss = segmentation_loss(
+            self.configuration_manager.batch_dice, self.class_weights, self.label_manager.ignore_label,
+            dist.is_initialized(),
+        )  # fmt: skip
         return stock
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        """`(K,)`, of each label in cross-entropy; None where all weigh the same."""
+        background, organ, tumour = self.preset.group_weights
+        if background == organ == tumour:
+            return None
+        return torch.tensor([background, organ] + [tumour] * (len(self.label_names) - 2), device=self.device)
+
+    def configure_optimizers(self):
+        if self.preset.backbone_optimiser == "sgd":
+            return super().configure_optimizers()
+        optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def train_step(self, batch: dict) -> dict:
         with self._cpu_autocast():
@@ -151,7 +165,7 @@ class MaxQueryTrainer(BackboneTrainer):
             MaxQueryLoss(
                 QueryDistribution(*self.preset.query_distribution),
                 qd_weight=self.preset.qd_weight,
-                hardest_percent=self.preset.hardest_percent,
+                class_weights=self.class_weights,
                 ignore_label=self.label_manager.ignore_label,
                 several_processes=dist.is_initialized(),
             )

@@ -8,7 +8,6 @@ import torch
 from maxquery.labels import QueryDistribution
 from maxquery.network import Output, cluster_assignment
 from maxquery_training.losses import (
-    HardestVoxels,
     MaxQueryLoss,
     merged_labels,
     merged_log_assignment,
@@ -84,9 +83,9 @@ def test_eq_8_adds_the_terms_with_the_papers_weight(responses, target):
     )
 
 
-@pytest.mark.parametrize("hardest_percent", [100, 30])
-def test_ignored_voxels_change_no_term(responses, target, hardest_percent):
-    loss = MaxQueryLoss(DISTRIBUTION, hardest_percent=hardest_percent, ignore_label=IGNORE)
+@pytest.mark.parametrize("class_weights", [None, torch.tensor([1.0, 2.0, 5.0, 5.0])])
+def test_ignored_voxels_change_no_term(responses, target, class_weights):
+    loss = MaxQueryLoss(DISTRIBUTION, class_weights=class_weights, ignore_label=IGNORE)
     target[:, 0] = IGNORE
     changed = responses.clone()
     changed[:, :, 0] = 50 * torch.randn_like(changed[:, :, 0])
@@ -95,18 +94,14 @@ def test_ignored_voxels_change_no_term(responses, target, hardest_percent):
         assert first == pytest.approx(second, rel=1e-5)
 
 
-def test_easy_voxels_do_not_weigh_when_the_hardest_count_alone():
+def test_a_class_counts_as_often_as_it_weighs():
     target = torch.zeros(1, 1, 1, 10, 10)
     target[0, 0, 0, 0, :5] = 1  # 5 of 100 voxels
     logits = torch.zeros(1, 2, 1, 10, 10)
     logits[:, 0] = 8.0  # all is background, quite surely
-    of_all, of_hardest = (segmentation_loss(True, percent)(logits, target) for percent in (100.0, 5.0))
+    equal, weighted = (
+        segmentation_loss(True, weights)(logits, target) for weights in (None, torch.tensor([1.0, 95.0]))
+    )
     dice = 0.0  # nothing was found
-    assert float(of_all) == pytest.approx(-dice + 0.05 * 8, abs=0.01)
-    assert float(of_hardest) == pytest.approx(-dice + 8, abs=0.01)
-
-
-def test_the_hardest_tenth_of_a_few_voxels_is_one_of_them():
-    logits = torch.zeros(1, 2, 1, 2, 2)
-    logits[0, 0, 0, 0, 0] = -8.0  # one voxel of four is wrong
-    assert float(HardestVoxels(10, None)(logits, torch.zeros(1, 1, 1, 2, 2))) == pytest.approx(8, abs=0.01)
+    assert float(equal) == pytest.approx(-dice + 0.05 * 8, abs=0.01)
+    assert float(weighted) == pytest.approx(-dice + 8 * 475 / 570, abs=0.01)
