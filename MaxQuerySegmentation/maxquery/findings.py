@@ -11,13 +11,12 @@ from scipy.spatial.distance import pdist, squareform
 
 from maxquery.labels import Label
 from maxquery.result import Finding
+from maxquery.search_region import CLOSING_MM, DILATION_MM, Box, bounding_box, search_region
 from maxquery.volume import Grid
 
 OOD_LABEL = "OOD region"
 OOD_SHARE = 0.5
 OWNING_SHARE = 0.1
-MORPHOLOGY_SPACING_MM = 2.0
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -30,16 +29,14 @@ class FindingParameters:
         lesion that a report measures.
     minimum_thickness_mm: an OOD region that nowhere holds a ball of this diameter is not listed. Along the
         organ's border, where one tissue's queries hand over to another's, scores are high in a thin sheet.
-    closing_mm: the organ is closed by this radius before the search, because a network often calls an
-        outlier on the organ's rim background; bays up to about twice as wide are bridged.
-    dilation_mm: the closed organ grows by this much, as an outlier's own rim may bulge out of it.
+    closing_mm, dilation_mm: see `search_region`.
     """
 
     ood_percentile: float = 99.0
     minimum_volume_ml: float = 0.1
     minimum_thickness_mm: float = 5.0
-    closing_mm: float = 8.0
-    dilation_mm: float = 3.0
+    closing_mm: float = CLOSING_MM
+    dilation_mm: float = DILATION_MM
 
 
 def find(
@@ -58,8 +55,8 @@ def find(
     OOD regions are the thick enough components of `ood_mask`. A tumour and an OOD region may cover the same place, and
     both are listed: the one is the network's opinion of a type, the other says how far to trust it.
     """
-    tumours = _role_mask(labels, label_table, "tumour")
-    suspicious = ood_mask(percentile, labels, label_table, grid, parameters)
+    tumours = np.isin(labels, [label.value for label in label_table if label.role == "tumour"])
+    suspicious = ood_mask(percentile, labels, grid, parameters)
     names = {label.value: label.name for label in label_table}
     least = parameters.minimum_volume_ml / grid.voxel_volume_ml
 
@@ -78,89 +75,18 @@ def find(
 def ood_mask(
     percentile: np.ndarray,
     labels: np.ndarray,
-    label_table: tuple[Label, ...],
     grid: Grid,
     parameters: FindingParameters = FindingParameters(),
 ) -> np.ndarray:
     """`(Z, Y, X)` bool: the voxels of the search region that reach the OOD percentile."""
-    mask = search_region(labels, label_table, grid, parameters)
+    mask = search_region(labels > 0, grid.spacing_xyz_mm[::-1], parameters.closing_mm, parameters.dilation_mm)
     mask &= percentile >= parameters.ood_percentile
     return mask
 
 
-def search_region(
-    labels: np.ndarray,
-    label_table: tuple[Label, ...],
-    grid: Grid,
-    parameters: FindingParameters = FindingParameters(),
-) -> np.ndarray:
-    """`(Z, Y, X)` bool: organ and tumours, closed, holes filled slice by slice, and slightly dilated.
-
-    What lies outside is not the model's subject, however strange. The morphology runs on voxels of
-    about 2 mm, so its border is that coarse; voxels labelled organ or tumour are always inside.
-    """
-    inside = _role_mask(labels, label_table, "organ", "tumour")
-    box = _bounding_box(inside)
-    if box is None:
-        return inside
-    spacing_mm = np.array(grid.spacing_xyz_mm[::-1])
-    factors = np.maximum(1, np.rint(MORPHOLOGY_SPACING_MM / spacing_mm)).astype(int)
-    coarse_mm = spacing_mm * factors
-    # Room for closing and dilation, beyond the image too: otherwise its border would act as tissue.
-    margin = np.ceil((parameters.closing_mm + parameters.dilation_mm) / coarse_mm).astype(int) + 1
-    coarse = np.pad(_block_majority(inside[box], factors), [(m, m) for m in margin])
-
-    closed = _dilate(coarse, parameters.closing_mm, coarse_mm)
-    closed = ~_dilate(~closed, parameters.closing_mm, coarse_mm) | coarse
-    filled = ndimage.binary_fill_holes(closed, axes=(1, 2))  # so a lesion cut by the image's last slice is a hole too
-    grown = _dilate(filled, parameters.dilation_mm, coarse_mm)
-
-    # Back to the image: fine voxel i of axis a lies in coarse voxel (i - start) // factor + margin.
-    where, indices = [], []
-    for start, factor, m, size, coarse_size in zip(
-        [side.start for side in box], factors, margin, labels.shape, coarse.shape, strict=True
-    ):
-        first = max(0, start - m * factor)
-        last = min(size, start + (coarse_size - m) * factor)
-        where.append(slice(first, last))
-        indices.append((np.arange(first, last) - start) // factor + m)
-    inside[tuple(where)] |= grown[np.ix_(*indices)]
-    return inside
-
-
-def _role_mask(labels: np.ndarray, label_table: tuple[Label, ...], *roles: str) -> np.ndarray:
-    lookup = np.zeros(256, bool)
-    lookup[[label.value for label in label_table if label.role in roles]] = True
-    return lookup[labels]
-
-
-def _bounding_box(mask: np.ndarray) -> Box | None:
-    sides = []
-    for axis in range(3):
-        hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not hits.size:
-            return None
-        sides.append(slice(int(hits[0]), int(hits[-1]) + 1))
-    return tuple(sides)
-
-
-def _block_majority(mask: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """One voxel for each block of `factors` voxels: whether at least half of the block is in the mask."""
-    padded = np.pad(mask, [(0, -size % f) for size, f in zip(mask.shape, factors, strict=True)])
-    z, y, x = (size // f for size, f in zip(padded.shape, factors, strict=True))
-    blocks = padded.reshape(z, factors[0], y, factors[1], x, factors[2])
-    return 2 * blocks.sum(axis=(1, 3, 5), dtype=np.uint16) >= factors.prod()
-
-
-def _dilate(mask: np.ndarray, radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
-    if not mask.any():
-        return mask
-    return ndimage.distance_transform_edt(~mask, sampling=spacing_mm) <= radius_mm
-
-
 def _components(image: np.ndarray, least_voxels: float) -> Iterator[tuple[Box, np.ndarray]]:
     """Box and mask (of the box) of each 26-connected component of equal, non-zero value in `image`."""
-    outer = _bounding_box(image != 0)
+    outer = bounding_box(image != 0)
     if outer is None:
         return
     components = cc3d.connected_components(np.ascontiguousarray(image[outer]), connectivity=26)

@@ -19,9 +19,9 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from maxquery.display import CT_WINDOW_HU, HEAT_RANGE, first_look_ras_mm, heat_colours, main_finding
-from maxquery.findings import search_region
 from maxquery.labels import Label
 from maxquery.result import Finding, Prediction
+from maxquery.search_region import search_region
 from maxquery.volume import Volume
 
 _MARGIN_MM = 40.0
@@ -101,7 +101,7 @@ class _Case:
 def _upright(ct: Volume, prediction: Prediction, percentile: np.ndarray) -> _Case:
     """Permute and flip the arrays to the nearest patient axes: no resampling, an oblique CT stays oblique."""
     order, flipped = prediction.grid.patient_axes()
-    searched = search_region(prediction.labels, prediction.label_table, prediction.grid)
+    searched = search_region(prediction.labels > 0, prediction.grid.spacing_xyz_mm[::-1])
     arrays = [np.flip(array.transpose(order), np.flatnonzero(flipped))
               for array in (ct.array[0], prediction.labels, percentile, searched)]
     spacing = np.array(prediction.grid.spacing_xyz_mm)[::-1][list(order)]

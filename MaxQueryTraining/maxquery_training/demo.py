@@ -96,7 +96,7 @@ def found(prediction, mask, volume, bundle) -> str:
     from maxquery.findings import ood_mask
 
     percentile = bundle.calibration.percentile(prediction.anomaly)
-    ood = ood_mask(percentile, prediction.labels, bundle.labels, volume.grid)
+    ood = ood_mask(percentile, prediction.labels, volume.grid)
     share = float(ood[mask].mean())
     tumour = float((prediction.labels[mask] > 1).mean())
     verdict = "found" if share >= 0.1 else "MISSED"

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from maxquery.findings import FindingParameters, diameters_mm, find, ood_mask, search_region
+from maxquery.findings import FindingParameters, diameters_mm, find, ood_mask
 from maxquery.labels import Label
+from maxquery.search_region import search_region
 from maxquery.volume import Grid
 
 TABLE = (
@@ -147,18 +148,18 @@ def test_an_outlier_cut_by_the_last_slice_is_found():
     outlier = ball(GRID, (30, 30, 40), 12)[:21]
     labels[outlier] = 0
     grid = Grid((60, 50, 21), GRID.spacing_xyz_mm, GRID.origin_lps_mm)
-    assert search_region(labels, TABLE, grid)[outlier].all()
+    assert search_region(labels > 0, grid.spacing_xyz_mm[::-1])[outlier].all()
 
 
 def test_what_is_strange_outside_the_organ_is_not_a_finding():
     case = Case()
-    case.percentile[~search_region(case.labels, TABLE, GRID)] = 100
+    case.percentile[~search_region(case.labels > 0, GRID.spacing_xyz_mm[::-1])] = 100
     assert case.find() == ()
 
 
 def test_the_search_region_is_the_organ_and_a_narrow_border():
     case = Case()
-    region = search_region(case.labels, TABLE, GRID)
+    region = search_region(case.labels > 0, GRID.spacing_xyz_mm[::-1])
     assert region[case.labels > 0].all()
     assert region[ball(GRID, (30, 30, 40), 22 + 1)].all()
     assert not region[~ball(GRID, (30, 30, 40), 22 + 3 + 2)].any()
@@ -166,7 +167,7 @@ def test_the_search_region_is_the_organ_and_a_narrow_border():
 
 def test_a_fine_image_is_searched_like_a_coarse_one():
     fine = Grid((120, 120, 60), (0.5, 0.5, 1.0), (0.0, 0.0, 0.0))
-    region = search_region(ball(fine, (30, 30, 30), 20).astype(np.uint8), TABLE, fine)
+    region = search_region(ball(fine, (30, 30, 30), 20), fine.spacing_xyz_mm[::-1])
     assert region[ball(fine, (30, 30, 30), 20 + 1)].all()
     assert not region[~ball(fine, (30, 30, 30), 20 + 3 + 2)].any()
 
@@ -174,7 +175,7 @@ def test_a_fine_image_is_searched_like_a_coarse_one():
 def test_the_border_of_the_image_is_no_tissue():
     labels = np.zeros(GRID.shape_zyx, np.uint8)
     labels[:, 5:10] = 1  # 4.8 mm from the image's first row
-    region = search_region(labels, TABLE, GRID, FindingParameters(dilation_mm=0))
+    region = search_region(labels > 0, GRID.spacing_xyz_mm[::-1], dilation_mm=0)
     assert not region[:, :3].any()
 
 
@@ -232,6 +233,6 @@ def test_the_ood_mask_is_the_threshold_inside_the_search_region():
     case = Case()
     case.percentile[:, 25] = 99
     case.percentile[:, 26] = 98.9
-    mask = ood_mask(case.percentile, case.labels, TABLE, GRID)
+    mask = ood_mask(case.percentile, case.labels, GRID)
     assert mask[20, 25, 30] and not mask[20, 26, 30]
     assert not mask[0].any()

@@ -1,0 +1,77 @@
+"""Where an anomaly is looked for: organ and tumours, and a little around them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+CLOSING_MM, DILATION_MM = 8.0, 3.0
+MORPHOLOGY_SPACING_MM = 2.0
+Box = tuple[slice, slice, slice]
+
+
+def search_region(
+    inside: np.ndarray,
+    spacing_zyx_mm: Sequence[float],
+    closing_mm: float = CLOSING_MM,
+    dilation_mm: float = DILATION_MM,
+) -> np.ndarray:
+    """`(Z, Y, X)` bool: `inside`, the organ and its tumours, closed, holes filled slice by slice, slightly dilated.
+
+    What lies outside is not the model's subject, however strange. It is closed by a radius of `closing_mm`,
+    because a network often calls an outlier on the organ's rim background; bays up to about twice as wide are
+    bridged. It grows by `dilation_mm`, as an outlier's own rim may bulge out of it. The morphology runs on voxels
+    of about 2 mm, so its border is that coarse; voxels of `inside` always stay.
+    """
+    region = inside.copy()
+    box = bounding_box(inside)
+    if box is None:
+        return region
+    spacing_mm = np.array(spacing_zyx_mm)
+    factors = np.maximum(1, np.rint(MORPHOLOGY_SPACING_MM / spacing_mm)).astype(int)
+    coarse_mm = spacing_mm * factors
+    # Room for closing and dilation, beyond the image too: otherwise its border would act as tissue.
+    margin = np.ceil((closing_mm + dilation_mm) / coarse_mm).astype(int) + 1
+    coarse = np.pad(_block_majority(inside[box], factors), [(m, m) for m in margin])
+
+    closed = _dilate(coarse, closing_mm, coarse_mm)
+    closed = ~_dilate(~closed, closing_mm, coarse_mm) | coarse
+    filled = ndimage.binary_fill_holes(closed, axes=(1, 2))  # so a lesion cut by the image's last slice is a hole too
+    grown = _dilate(filled, dilation_mm, coarse_mm)
+
+    # Back to the image: fine voxel i of axis a lies in coarse voxel (i - start) // factor + margin.
+    where, indices = [], []
+    for start, factor, m, size, coarse_size in zip(
+        [side.start for side in box], factors, margin, inside.shape, coarse.shape, strict=True
+    ):
+        first = max(0, start - m * factor)
+        last = min(size, start + (coarse_size - m) * factor)
+        where.append(slice(first, last))
+        indices.append((np.arange(first, last) - start) // factor + m)
+    region[tuple(where)] |= grown[np.ix_(*indices)]
+    return region
+
+
+def bounding_box(mask: np.ndarray) -> Box | None:
+    """The smallest box that holds `mask` `(Z, Y, X)`; None where it is empty."""
+    sides = []
+    for axis in range(3):
+        hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        if not hits.size:
+            return None
+        sides.append(slice(int(hits[0]), int(hits[-1]) + 1))
+    return tuple(sides)
+
+
+def _block_majority(mask: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """One voxel for each block of `factors` voxels: whether at least half of the block is in the mask."""
+    padded = np.pad(mask, [(0, -size % f) for size, f in zip(mask.shape, factors, strict=True)])
+    z, y, x = (size // f for size, f in zip(padded.shape, factors, strict=True))
+    blocks = padded.reshape(z, factors[0], y, factors[1], x, factors[2])
+    return 2 * blocks.sum(axis=(1, 3, 5), dtype=np.uint16) >= factors.prod()
+
+
+def _dilate(mask: np.ndarray, radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
+    if not mask.any():
+        return mask
+    return ndimage.distance_transform_edt(~mask, sampling=spacing_mm) <= radius_mm
