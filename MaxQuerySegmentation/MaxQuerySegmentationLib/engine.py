@@ -1,0 +1,54 @@
+"""Where the engine runs: Slicer's own Python, or another one that a person names."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ENGINE_FOLDER = Path(__file__).resolve().parents[1]
+"""The folder that holds the package `maxquery`, in the sources and in an installed extension alike."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A Python that can import `maxquery`, from `package_folder` or, if that is None, as it is installed there.
+
+    `environment`: what a child process inherits; Slicer's own for its own Python, the one that Slicer was started
+    with for any other.
+    """
+
+    python: Path
+    package_folder: Path | None = ENGINE_FOLDER
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def command(self, *arguments: str) -> list[str]:
+        """`maxquery` with these arguments, as a list for a child process."""
+        return [str(self.python), "-m", "maxquery", *arguments]
+
+    def child_environment(self) -> dict[str, str]:
+        environment = {**self.environment, "PYTHONUTF8": "1"}
+        if self.package_folder is not None:
+            paths = [str(self.package_folder), *filter(None, [environment.get("PYTHONPATH")])]
+            environment["PYTHONPATH"] = os.pathsep.join(paths)
+        return environment
+
+
+@dataclass(frozen=True)
+class RunParameters:
+    """What a person chooses about a run; the names are those of `maxquery segment`'s options."""
+
+    bundle: str = "liver-demo"
+    device: str = "auto"
+    quality: str = "fast"
+
+
+def segment_arguments(phases: Sequence[Path], output: Path, parameters: RunParameters) -> list[str]:
+    """The arguments of `maxquery segment` for one case; `phases` are its images, in the model's order.
+
+    >>> segment_arguments([Path("ct.nrrd")], Path("result"), RunParameters())[:3]
+    ['segment', 'ct.nrrd', '--output']
+    """
+    return [
+        "segment", *map(str, phases), "--output", str(output), "--bundle", parameters.bundle,
+        "--device", parameters.device, "--quality", parameters.quality, "--progress", "jsonl",
+    ]  # fmt: skip

@@ -1,0 +1,132 @@
+"""A result folder becomes nodes of the scene, in one folder of the subject hierarchy, and is found again there."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+_ROLE = "MaxQuery.Role"
+_CASE = "MaxQuery.Case"
+
+
+@dataclass(frozen=True)
+class ResultNodes:
+    """The nodes of one run. `ct` is None where it has been deleted since."""
+
+    ct: Any
+    segmentation: Any
+    anomaly: Any
+    clusters: Any
+    findings: Any
+    points: Any
+    provenance: Any
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What report.json says of the run."""
+        return json.loads(self.provenance.GetText())
+
+    @property
+    def name(self) -> str:
+        return self.provenance.GetAttribute(_CASE)
+
+
+def load_result(scene, folder: Path, ct, name: str) -> ResultNodes:
+    """The files that `maxquery segment` left in `folder`, as nodes in a new subject hierarchy folder `name`.
+
+    They lie where the CT lies, under its transform. Raises OSError, with nothing left in the scene, when a file
+    cannot be read.
+    """
+    made: list[Any] = []
+
+    def node(kind: str, role: str, title: str):
+        new = scene.AddNewNodeByClass(kind, title)
+        new.SetAttribute(_ROLE, role)
+        new.SetAttribute(_CASE, name)
+        made.append(new)
+        return new
+
+    try:
+        anomaly = node("vtkMRMLScalarVolumeNode", "anomaly", _("Anomaly percentile"))
+        _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "anomaly.nrrd", anomaly)
+        clusters = node("vtkMRMLLabelMapVolumeNode", "clusters", _("Query clusters"))
+        _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "clusters.nrrd", clusters)
+        segmentation = node("vtkMRMLSegmentationNode", "segmentation", _("Segmentation"))
+        _read(slicer.vtkMRMLSegmentationStorageNode(), folder / "segmentation.seg.nrrd", segmentation)
+        findings = node("vtkMRMLTableNode", "findings", _("Findings"))
+        _read(slicer.vtkMRMLTableStorageNode(), folder / "findings.csv", findings)
+        provenance = node("vtkMRMLTextNode", "provenance", _("Provenance"))
+        provenance.SetText((folder / "report.json").read_text("utf-8"))
+        points = node("vtkMRMLMarkupsFiducialNode", "points", _("Finding positions"))
+        for finding in json.loads(provenance.GetText())["findings"]:
+            points.AddControlPoint(finding["centroid_ras_mm"], f"{finding['id']} {finding['label']}")
+        points.SetLocked(True)
+        findings.SetLocked(True)
+    except OSError:
+        for new in made:
+            scene.RemoveNode(new)
+        raise
+
+    segmentation.CreateDefaultDisplayNodes()
+    # Outlines only: a fill would hide the heatmap.
+    segmentation.GetDisplayNode().SetVisibility2DFill(False)
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(ct)
+    anomaly.CreateDefaultDisplayNodes()
+    points.CreateDefaultDisplayNodes()
+    for new in (anomaly, clusters, segmentation, points):
+        new.SetAndObserveTransformNodeID(ct.GetTransformNodeID())
+    provenance.SetNodeReferenceID("MaxQuery.CT", ct.GetID())
+    _put_into_folder(scene, made, ct, name)
+    return ResultNodes(ct, segmentation, anomaly, clusters, findings, points, provenance)
+
+
+def results_in(scene) -> list[ResultNodes]:
+    """Every whole result in the scene, the oldest first, those of a loaded .mrb too."""
+    by_case: dict[str, dict[str, Any]] = {}
+    for number in range(scene.GetNumberOfNodes()):
+        node = scene.GetNthNode(number)
+        if node.GetAttribute(_CASE):
+            by_case.setdefault(node.GetAttribute(_CASE), {})[node.GetAttribute(_ROLE)] = node
+    roles = ("segmentation", "anomaly", "clusters", "findings", "points", "provenance")
+    return [
+        ResultNodes(nodes["provenance"].GetNodeReference("MaxQuery.CT"), *(nodes[role] for role in roles))
+        for nodes in by_case.values()
+        if nodes.keys() >= set(roles)
+    ]
+
+
+def remove_result(scene, result: ResultNodes) -> None:
+    """Takes the run's nodes and its folder out of the scene; the CT stays."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(result.provenance))
+    hierarchy.RemoveItem(folder)
+
+
+def new_name(scene, ct) -> str:
+    """What the next run on this CT is called: no other result in the scene is."""
+    taken = {result.name for result in results_in(scene)}
+    name, number = f"MaxQuery {ct.GetName()}", 1
+    while name in taken:
+        number += 1
+        name = f"MaxQuery {ct.GetName()} ({number})"
+    return name
+
+
+def _read(storage, path: Path, node) -> None:
+    storage.SetFileName(str(path))
+    if not path.exists() or not storage.ReadData(node):
+        raise OSError(_("The result {file} could not be read.").format(file=path))
+
+
+def _put_into_folder(scene, nodes: list[Any], ct, name: str) -> None:
+    """A folder beside the CT, so that the result can be shown, saved or removed as a whole."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    ct_item = hierarchy.GetItemByDataNode(ct)
+    parent = hierarchy.GetItemParent(ct_item) if ct_item else hierarchy.GetSceneItemID()
+    folder = hierarchy.CreateFolderItem(parent, name)
+    for node in nodes:
+        item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(folder, node)
+        hierarchy.SetItemParent(item, folder)

@@ -1,0 +1,113 @@
+"""A real MRML scene without a window, and a result of the engine to load into it.
+
+`slicer-core` has no translations: `slicer.i18n` here is a stand-in that gives every text back as it is.
+"""
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="needs Slicer's MRML: pip install slicer-core")
+if not hasattr(slicer, "vtkMRMLScene"):
+    pytest.skip("the installed package 'slicer' is not slicer-core", allow_module_level=True)
+
+i18n = ModuleType("slicer.i18n")
+i18n.tr = i18n.translate = lambda *texts: texts[-1]
+sys.modules["slicer.i18n"] = i18n
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "MaxQuerySegmentation"))
+
+
+@pytest.fixture
+def scene(monkeypatch):
+    """Empty, with the logics that nodes ask for, and the three slice views of a person."""
+    # What slicer.util asks for; a Slicer has it.
+    modules = SimpleNamespace(segmentations=SimpleNamespace(logic=slicer.vtkSlicerSegmentationsModuleLogic))
+    monkeypatch.setattr(slicer, "modules", modules, raising=False)
+    scene = slicer.vtkMRMLScene()
+    slicer.mrmlScene = scene
+    application = slicer.vtkSlicerApplicationLogic()
+    application.SetMRMLScene(scene)
+    kept = [application]
+    for name, logic in (
+        ("Colors", slicer.vtkSlicerColorLogic()),
+        ("Segmentations", slicer.vtkSlicerSegmentationsModuleLogic()),
+        ("Markups", slicer.vtkSlicerMarkupsLogic()),
+    ):
+        logic.SetMRMLApplicationLogic(application)
+        logic.SetMRMLScene(scene)
+        application.SetModuleLogic(name, logic)
+        kept.append(logic)
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
+    for name, orientation in (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sagittal")):
+        node = scene.CreateNodeByClass("vtkMRMLSliceNode")
+        node.UnRegister(None)
+        node.SetLayoutName(name)
+        node.SetSingletonTag(name)
+        scene.AddNode(node).SetOrientation(orientation)
+        layers = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode", name)
+        layers.SetLayoutName(name)
+    yield scene
+    scene.Clear(1)
+    del kept
+
+
+@pytest.fixture(scope="session")
+def case_files(tmp_path_factory) -> SimpleNamespace:
+    """What the engine leaves: a liver with a cyst, and heat in it and beyond; the CT beside."""
+    from maxquery.labels import Label
+    from maxquery.result import Finding, Prediction
+    from maxquery.segmentation_file import write_nrrd
+    from maxquery.volume import Grid, Volume
+    from maxquery.writing import write_results
+
+    grid = Grid((40, 36, 20), (2.0, 2.0, 4.0), (-40.0, -30.0, 10.0))
+    z, y, x = np.meshgrid(*[np.arange(n) for n in grid.shape_zyx], indexing="ij")
+    distance = np.sqrt(((z - 10) * 4) ** 2 + ((y - 18) * 2) ** 2 + ((x - 20) * 2) ** 2)
+    labels = (distance < 26).astype(np.uint8)
+    labels[distance < 8] = 2
+    percentile = np.clip(100 - distance / 2, 0, 100).astype(np.float32)
+    percentile[:, :4] = 99.5  # outside the patient's liver
+    table = (
+        Label(0, "background", "background", (0, 0, 0)),
+        Label(1, "liver", "organ", (221, 130, 101)),
+        Label(2, "Cyst", "tumour", (70, 160, 240)),
+    )
+    findings = (
+        Finding(1, "OOD region", True, 2.0, 16.0, 15.0, (0.0, -6.0, 50.0), 97.5, 99.9, (3, 4)),
+        Finding(2, "Cyst", False, 1.0, 12.0, 9.0, (2.0, -4.0, 54.0), 50.0, 60.0, (5,)),
+    )
+    ct = Volume(np.where(distance < 26, 110, -50)[None].astype(np.float32), grid)
+    prediction = Prediction(grid, labels, percentile.astype(np.float16), labels + 1, table, (), findings)
+    folder = tmp_path_factory.mktemp("case")
+    report = {"findings": [{"id": f.id, "label": f.label, "centroid_ras_mm": f.centroid_ras_mm} for f in findings],
+              "case_score": {"raw": -3.0, "percentile": 97.2}, "volumes_ml": {"liver": 70.0, "Cyst": 1.0}}  # fmt: skip
+    write_results(
+        folder / "result", prediction, percentile, "percentile", report, percentile=percentile, ct=ct, preview=False,
+        scene=False, title="test", planted="",
+    )  # fmt: skip
+    write_nrrd(folder / "ct.nrrd", ct.array[0].astype(np.int16), grid, {})
+    return SimpleNamespace(
+        folder=folder / "result", ct=folder / "ct.nrrd", grid=grid, labels=labels, percentile=percentile
+    )
+
+
+@pytest.fixture
+def ct_node(scene, case_files):
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Venous")
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(case_files.ct))
+    assert storage.ReadData(node)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "Patient")
+    hierarchy.CreateItem(patient, node)  # Slicer's window does this by itself
+    return node
+
+
+@pytest.fixture
+def result(scene, case_files, ct_node):
+    from MaxQuerySegmentationLib.result_nodes import load_result
+
+    return load_result(scene, case_files.folder, ct_node, "MaxQuery Venous")

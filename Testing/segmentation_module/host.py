@@ -1,0 +1,232 @@
+"""Slicer's shell in Qt, as thin as it can be, to run the real module file and its real .ui without a Slicer.
+
+Stand-ins, because they cannot be had without a built Slicer: `qt`, the ScriptedLoadableModule base classes,
+parameterNodeWrapper, loadUI, and the qMRML and ctk widgets that the .ui names. Scene, nodes and child process are
+real. The truth is Slicer.
+"""
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import get_type_hints
+
+import slicer
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+
+MODULE = Path(__file__).resolve().parents[2] / "MaxQuerySegmentation" / "MaxQuerySegmentation.py"
+
+
+def application() -> QtWidgets.QApplication:
+    return QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+
+
+class ctkCollapsibleButton(QtWidgets.QGroupBox):
+    """a titled section; collapsed, its content is hidden."""
+
+    def _set_collapsed(self, collapsed: bool) -> None:
+        self._collapsed = collapsed
+        self.setMaximumHeight(22 if collapsed else 16777215)
+
+    text = QtCore.Property(str, lambda self: self.title(), lambda self, text: self.setTitle(text))
+    collapsed = QtCore.Property(bool, lambda self: self._collapsed, _set_collapsed)
+
+
+class ctkSliderWidget(QtWidgets.QWidget):
+    """a slider and a spin box that agree."""
+
+    valueChanged = QtCore.Signal(float)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.slider, self.box = QtWidgets.QSlider(QtCore.Qt.Horizontal), QtWidgets.QDoubleSpinBox()
+        self.slider.setRange(0, 1000)
+        layout.addWidget(self.slider)
+        layout.addWidget(self.box)
+        self.slider.valueChanged.connect(lambda step: self._set_value(self._low() + step / 1000 * self._span()))
+        self.box.valueChanged.connect(self._moved)
+
+    def _low(self) -> float:
+        return self.box.minimum()
+
+    def _span(self) -> float:
+        return self.box.maximum() - self.box.minimum()
+
+    def _moved(self, value: float) -> None:
+        self.slider.blockSignals(True)
+        self.slider.setValue(round(1000 * (value - self._low()) / self._span()))
+        self.slider.blockSignals(False)
+        self.valueChanged.emit(value)
+
+    def _set_value(self, value: float) -> None:
+        self.box.setValue(value)
+
+    value = QtCore.Property(float, lambda self: self.box.value(), _set_value)
+    minimum = QtCore.Property(float, lambda self: self.box.minimum(), lambda self, v: self.box.setMinimum(v))
+    maximum = QtCore.Property(float, lambda self: self.box.maximum(), lambda self, v: self.box.setMaximum(v))
+    singleStep = QtCore.Property(float, lambda self: self.box.singleStep(), lambda self, v: self.box.setSingleStep(v))
+    decimals = QtCore.Property(int, lambda self: self.box.decimals(), lambda self, v: self.box.setDecimals(v))
+
+
+class qMRMLNodeComboBox(QtWidgets.QComboBox):
+    """the scene's nodes of its types."""
+
+    nodeChanged = QtCore.Signal()
+    nodeTypes = QtCore.Property("QStringList", lambda self: self._types, lambda self, t: setattr(self, "_types", t))
+    addEnabled = removeEnabled = renameEnabled = noneEnabled = QtCore.Property(bool, lambda self: False, lambda *_: 0)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.currentIndexChanged.connect(lambda _: self.nodeChanged.emit())
+
+    def show_nodes(self, scene) -> None:
+        self.clear()
+        for kind in self._types:
+            for number in range(scene.GetNumberOfNodesByClass(kind)):
+                node = scene.GetNthNodeByClass(number, kind)
+                self.addItem(node.GetName(), node.GetID())
+
+    def choose(self, node) -> None:
+        self.show_nodes(slicer.mrmlScene)
+        self.setCurrentIndex(self.findData(node.GetID()) if node else -1)
+
+
+class ctkPathLineEdit(QtWidgets.QLineEdit):
+    currentPath = QtCore.Property(str, lambda self: self.text(), lambda self, path: self.setText(path))
+
+
+class qMRMLWidget(QtWidgets.QWidget):
+    def setMRMLScene(self, scene) -> None:
+        for box in self.findChildren(qMRMLNodeComboBox):
+            box.show_nodes(scene)
+
+
+WIDGETS = (qMRMLWidget, qMRMLNodeComboBox, ctkCollapsibleButton, ctkSliderWidget, ctkPathLineEdit)
+
+
+def load_ui(path: str) -> QtWidgets.QWidget:
+    loader = QtUiTools.QUiLoader()
+    for kind in WIDGETS:
+        loader.registerCustomWidget(kind)
+    return loader.load(str(path))
+
+
+def child_widgets(panel: QtWidgets.QWidget) -> SimpleNamespace:
+    return SimpleNamespace(**{w.objectName(): w for w in panel.findChildren(QtWidgets.QWidget) if w.objectName()})
+
+
+def wrap_parameters(kind: type) -> type:
+    """Typed fields with defaults that a widget can be bound to; the real one keeps them in a MRML node."""
+
+    class Wrapped:
+        def __init__(self, node):
+            self._handlers = []
+            for name in get_type_hints(kind):
+                object.__setattr__(self, name, getattr(kind, name, None))
+
+        def __setattr__(self, name, value):
+            changed = name in self.__dict__ and getattr(self, name) != value
+            object.__setattr__(self, name, value)
+            if changed:
+                for handler in list(self._handlers):
+                    handler()
+
+        def connectGui(self, ui):
+            for widget in vars(ui).values():
+                name = widget.property("SlicerParameterName")
+                if name:
+                    _bind(self, name, widget)
+            return 1
+
+        def disconnectGui(self, tag):
+            pass
+
+    return Wrapped
+
+
+def _bind(parameters, name: str, widget) -> None:
+    value = getattr(parameters, name)
+    if isinstance(widget, qMRMLNodeComboBox):
+        widget.choose(value)
+        widget.nodeChanged.connect(
+            lambda: setattr(parameters, name, slicer.mrmlScene.GetNodeByID(widget.currentData or ""))
+        )
+    elif isinstance(widget, QtWidgets.QComboBox):
+        widget.setCurrentText(value)
+        widget.currentTextChanged.connect(lambda text: setattr(parameters, name, text))
+    elif isinstance(widget, QtWidgets.QCheckBox):
+        widget.setChecked(value)
+        widget.toggled.connect(lambda on: setattr(parameters, name, on))
+    else:
+        widget.value = value
+        widget.valueChanged.connect(lambda number: setattr(parameters, name, number))
+
+
+class _Observed:
+    """VTKObservationMixin for MRML objects and for the parameters above."""
+
+    def __init__(self):
+        self._observed = []
+
+    def addObserver(self, thing, event, handler):
+        if hasattr(thing, "_handlers"):
+            thing._handlers.append(handler)
+        else:
+            self._observed.append((thing, thing.AddObserver(event, lambda caller, name: handler(caller, name))))
+
+    def removeObserver(self, thing, event, handler):
+        thing._handlers.remove(handler)
+
+    def removeObservers(self):
+        for thing, tag in self._observed:
+            thing.RemoveObserver(tag)
+
+
+class _ModuleWidget:
+    def __init__(self, parent=None):
+        self.parent = QtWidgets.QWidget()
+        self.parent.isEntered = True
+        self.layout = QtWidgets.QVBoxLayout(self.parent)
+
+    def setup(self):
+        pass
+
+    def resourcePath(self, name: str) -> str:
+        return str(MODULE.parent / "Resources" / name)
+
+
+class _ModuleLogic:
+    def getParameterNode(self):
+        return None
+
+
+def _from_any_qt(name: str):
+    """Slicer's `qt` holds what PySide keeps in several modules."""
+    for part in (QtWidgets, QtCore, QtGui):
+        if hasattr(part, name):
+            return getattr(part, name)
+    raise AttributeError(name)
+
+
+def load_module(temporary: Path) -> ModuleType:
+    """The real module file, with the stand-ins in the places of what only a Slicer has."""
+    application()
+    qt = ModuleType("qt")
+    qt.__getattr__ = _from_any_qt
+    scripted = ModuleType("slicer.ScriptedLoadableModule")
+    scripted.ScriptedLoadableModule = object
+    scripted.ScriptedLoadableModuleWidget, scripted.ScriptedLoadableModuleLogic = _ModuleWidget, _ModuleLogic
+    wrapper = ModuleType("slicer.parameterNodeWrapper")
+    wrapper.parameterNodeWrapper, wrapper.WithinRange = wrap_parameters, lambda low, high: (low, high)
+    sys.modules |= {"qt": qt, "slicer.ScriptedLoadableModule": scripted, "slicer.parameterNodeWrapper": wrapper}
+    slicer.util.VTKObservationMixin = _Observed
+    slicer.util.loadUI, slicer.util.childWidgetVariables = load_ui, child_widgets
+    # Every package is there already; what is asked for is remembered.
+    slicer.packaging = SimpleNamespace(asked=[], load_requirements=lambda path: path.read_text("utf-8").splitlines())
+    slicer.packaging.pip_ensure = lambda packages, requester: slicer.packaging.asked.append(packages)
+    slicer.app = SimpleNamespace(temporaryPath=str(temporary))
+    module = ModuleType("MaxQuerySegmentation")
+    sys.modules[module.__name__] = module
+    exec(compile(MODULE.read_text("utf-8"), str(MODULE), "exec"), module.__dict__)
+    return module

@@ -1,0 +1,100 @@
+"""A run's files become nodes in one folder, and are found again after the scene was saved."""
+
+import shutil
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+
+from MaxQuerySegmentationLib.result_nodes import load_result, new_name, remove_result, results_in
+
+
+def hierarchy_of(scene):
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+
+
+def test_everything_of_a_run_lies_in_one_folder_beside_the_ct(scene, result):
+    hierarchy = hierarchy_of(scene)
+    folder = hierarchy.GetItemByName("MaxQuery Venous")
+    nodes = (
+        result.segmentation, result.anomaly, result.clusters, result.findings, result.points, result.provenance
+    )  # fmt: skip
+    assert all(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == folder for node in nodes)
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(result.ct)) == hierarchy.GetItemParent(folder)
+
+
+def test_the_anomaly_lies_on_the_ct_voxel_by_voxel(result, case_files):
+    np.testing.assert_allclose(slicer.util.arrayFromVolume(result.anomaly), case_files.percentile, atol=1e-4)
+    matrices = [vtk.vtkMatrix4x4() for _ in "ab"]
+    for node, matrix in zip((result.anomaly, result.ct), matrices, strict=True):
+        node.GetIJKToRASMatrix(matrix)
+    for row in range(4):
+        for column in range(4):
+            assert matrices[0].GetElement(row, column) == pytest.approx(matrices[1].GetElement(row, column), abs=1e-6)
+
+
+def test_segments_are_named_and_drawn_as_outlines(result):
+    segments = result.segmentation.GetSegmentation()
+    assert [segments.GetNthSegment(n).GetName() for n in range(2)] == ["liver", "Cyst"]
+    assert not result.segmentation.GetDisplayNode().GetVisibility2DFill()
+
+
+def test_findings_are_a_locked_table_and_locked_points(result):
+    assert result.findings.GetNumberOfRows() == 2 and result.findings.GetCellText(0, 1) == "OOD region"
+    assert result.points.GetLocked() and result.points.GetNthControlPointLabel(1) == "2 Cyst"
+    np.testing.assert_allclose(result.points.GetNthControlPointPosition(0), (0.0, -6.0, 50.0))
+
+
+def test_results_follow_a_transform_of_the_ct(scene, case_files, ct_node):
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    ct_node.SetAndObserveTransformNodeID(transform.GetID())
+    result = load_result(scene, case_files.folder, ct_node, "moved")
+    moved = (result.anomaly, result.clusters, result.segmentation, result.points)
+    assert {node.GetTransformNodeID() for node in moved} == {transform.GetID()}
+
+
+def test_a_second_run_gets_a_name_of_its_own_and_either_can_be_removed(scene, case_files, result):
+    name = new_name(scene, result.ct)
+    assert name == "MaxQuery Venous (2)"
+    second = load_result(scene, case_files.folder, result.ct, name)
+    assert [each.name for each in results_in(scene)] == ["MaxQuery Venous", name]
+    remove_result(scene, second)
+    assert [each.name for each in results_in(scene)] == ["MaxQuery Venous"]
+    assert scene.GetNodeByID(result.ct.GetID()) is not None
+
+
+def test_a_result_that_cannot_be_read_leaves_the_scene_as_it_was(scene, case_files, ct_node, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(case_files.folder, broken)
+    (broken / "segmentation.seg.nrrd").unlink()
+    before = scene.GetNumberOfNodes()
+    with pytest.raises(OSError, match=r"segmentation\.seg\.nrrd could not be read"):
+        load_result(scene, broken, ct_node, "broken")
+    assert results_in(scene) == [] and scene.GetNumberOfNodes() == before
+
+
+def test_a_saved_scene_brings_its_results_back(scene, result, tmp_path):
+    assert scene.WriteToMRB(str(tmp_path / "case.mrb"), None)
+    loaded = slicer.vtkMRMLScene()
+    application = slicer.vtkSlicerApplicationLogic()
+    application.SetMRMLScene(loaded)
+    application.SetTemporaryPath(str(tmp_path))
+    segmentations = slicer.vtkSlicerSegmentationsModuleLogic()
+    segmentations.SetMRMLScene(loaded)
+    markups = slicer.vtkSlicerMarkupsLogic()
+    markups.SetMRMLApplicationLogic(application)
+    markups.SetMRMLScene(loaded)
+    data_io, caches = slicer.vtkDataIOManager(), slicer.vtkCacheManager()
+    caches.SetRemoteCacheDirectory(str(tmp_path / "cache"))
+    data_io.SetCacheManager(caches)
+    loaded.SetDataIOManager(data_io)
+    loaded.SetCacheManager(caches)
+    messages = slicer.vtkMRMLMessageCollection()
+    assert loaded.ReadFromMRB(str(tmp_path / "case.mrb"), False, messages), messages.GetAllMessagesAsString()
+    (found,) = results_in(loaded)
+    assert found.name == "MaxQuery Venous" and found.ct.GetName() == "Venous"
+    assert found.report["case_score"]["percentile"] == 97.2
+    np.testing.assert_allclose(
+        slicer.util.arrayFromVolume(found.anomaly), slicer.util.arrayFromVolume(result.anomaly), atol=1e-4
+    )
