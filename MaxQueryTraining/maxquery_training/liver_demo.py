@@ -77,8 +77,8 @@ LABELS = (
 
 LIMITS = (
     "Research use only. Learned the liver from four patients on portal-venous CT and one without contrast, and every "
-    "tumour type from synthetic lesions alone: appearance models, not pathology. Types whose Dice is 0 in the metrics "
-    "are not found at all. No figure says how it does on real tumours of known type."
+    "tumour type from synthetic lesions alone: appearance models, not pathology. No figure says how it does on real "
+    "tumours of known type."
 )
 MODEL_CARD = Path(__file__).with_name("liver_demo_card.md")
 

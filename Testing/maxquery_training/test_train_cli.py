@@ -19,7 +19,7 @@ from .phantoms import mask, write_image, write_pairs
 TINY = replace(
     QUICK, patch_zyx=(8, 16, 16), features=(4, 8, 8, 8), strides=((1, 1, 1), (2, 2, 2), (2, 2, 2), (1, 2, 2)),
     convolutions=(1, 1, 1, 1), query_channels=16, embedding_channels=8, iterations=2, validation_iterations=1,
-    backbone_epochs=1, joint_epochs=2,
+    backbone_epochs=1, joint_epochs=2, frozen_epochs=1,
 )  # fmt: skip
 
 
