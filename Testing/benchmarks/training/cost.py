@@ -2,8 +2,8 @@
 
     python Testing/benchmarks/training/cost.py WORK DATASET [--batches 20] [--rounds 3]
 
-WORK is a folder in which `maxquery-train plan`, or the recipe of a shipped model, has planned DATASET. Each trainer runs
-in a process of its own, in turn, round after round. Writes `epoch` into report.json beside this file.
+WORK is a folder in which `maxquery-train plan`, or the recipe of a shipped model, has planned DATASET. Each trainer
+runs in a process of its own, in turn, round after round. Writes `epoch` into report.json beside this file.
 """
 
 import argparse
