@@ -2,8 +2,8 @@
 
     python Testing/benchmarks/training/processes.py
 
-Writes `processes` into report.json beside this file: the largest relative difference between the two loss curves. In the
-joint stage drop path draws its own numbers in each process, so its curves are not the same.
+Writes `processes` into report.json beside this file: the largest relative difference between the two loss curves. In
+the joint stage drop path draws its own numbers in each process, so its curves are not the same.
 """
 
 import json
