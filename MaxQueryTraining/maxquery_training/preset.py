@@ -14,7 +14,9 @@ class Preset:
     `spacing_zyx_mm` and `patch_zyx` (voxels) set the grid; `features`, `strides`, `convolutions` describe
     the U-Net stage by stage as nnU-Net's plans do (None: as nnU-Net plans it). Epochs are nnU-Net's, of
     `iterations` batches each. `window_hu` is what intensities are clipped to before normalisation (None:
-    nnU-Net's foreground percentiles). `group_weights`: what background, organ and tumours weigh in cross-entropy.
+    nnU-Net's foreground percentiles). `group_weights`: what background, organ and tumours weigh in the
+    cross-entropy of the backbone stage. In the joint stage all weigh the same: weights draw the strongest responses
+    to the tumours, and a response that is strong for any lesion says nothing of what is unknown.
     """
 
     spacing_zyx_mm: tuple[float, float, float] = (3.0, 0.76, 0.76)
@@ -93,10 +95,11 @@ QUICK = Preset(
     backbone_optimiser="adamw",
     backbone_rate=3e-3,
     backbone_epochs=30,
-    joint_epochs=20,
+    joint_epochs=17,
     frozen_epochs=2,
     query_rate=2e-3,
     backbone_rate_factor=0.25,
+    qd_weight=1.0,
     group_weights=(1.0, 3.0, 25.0),
     mirror=False,
     rotation_degrees=15.0,
