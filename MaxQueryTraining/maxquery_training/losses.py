@@ -8,8 +8,6 @@ from torch.nn import functional
 
 from maxquery.labels import QueryDistribution
 from maxquery.network import Output, aggregate, cluster_assignment
-from maxquery_training.exposure import exposure_loss
-from maxquery_training.label_scheme import OUTLIER
 
 
 def merged_log_assignment(responses: Tensor, distribution: QueryDistribution) -> Tensor:
@@ -66,24 +64,16 @@ class MaxQueryLoss(nn.Module):
         *,
         qd_weight: float = 0.1,
         attention_weight: float = 1.0,
-        exposure_weight: float = 0.0,
         ignore_label: int | None = None,
         several_processes: bool = False,
     ):
         super().__init__()
         self.distribution, self.ignore_label = distribution, ignore_label
-        self.qd_weight, self.attention_weight, self.exposure_weight = qd_weight, attention_weight, exposure_weight
+        self.qd_weight, self.attention_weight = qd_weight, attention_weight
         self.segmentation_loss = segmentation_loss(True, None, ignore_label, several_processes)
 
     def terms(self, output: Output, target: Tensor) -> dict[str, Tensor]:
-        """Each term unweighted: `seg` and `qd` of the final output, `attention` the mean over blocks.
-
-        With a weight for it there is `exposure`, too; voxels labelled OUTLIER count for that alone.
-        """
-        exposure = {}
-        if self.exposure_weight:
-            exposure["exposure"] = exposure_loss(output.responses, target[:, 0], self.ignore_label)
-            target = target.masked_fill(target == OUTLIER, self.ignore_label)
+        """Each term unweighted: `seg` and `qd` of the final output, `attention` the mean over blocks."""
         seg, qd = self._both(output.responses, output.segmentation, target)
         per_block = []
         for logits in output.attention:
@@ -91,15 +81,14 @@ class MaxQueryLoss(nn.Module):
             block_segmentation = aggregate(output.classification, cluster_assignment(logits))
             block_seg, block_qd = self._both(logits, block_segmentation, small)
             per_block.append(block_seg + self.qd_weight * block_qd)
-        return {"seg": seg, "qd": qd, "attention": torch.stack(per_block).mean()} | exposure
+        return {"seg": seg, "qd": qd, "attention": torch.stack(per_block).mean()}
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
         return self.total(self.terms(output, target))
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """Eq. 8, with the supervision of attention, and what outlier exposure adds."""
-        total = terms["seg"] + self.qd_weight * terms["qd"] + self.attention_weight * terms["attention"]
-        return total + self.exposure_weight * terms["exposure"] if self.exposure_weight else total
+        """Eq. 8."""
+        return terms["seg"] + self.qd_weight * terms["qd"] + self.attention_weight * terms["attention"]
 
     def _both(self, responses: Tensor, segmentation: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         qd = query_distribution_loss(responses, target[:, 0], self.distribution, self.ignore_label)

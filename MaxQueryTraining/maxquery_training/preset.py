@@ -16,8 +16,7 @@ class Preset:
     `iterations` batches each. `window_hu` is what intensities are clipped to before normalisation (None:
     nnU-Net's foreground percentiles). `group_weights`: what background, organ and tumours weigh in the
     cross-entropy of the backbone stage. In the joint stage all weigh the same: weights draw the strongest responses
-    to the tumours, and a response that is strong for any lesion says nothing of what is unknown. `exposure_weight`: of
-    `exposure_loss`, 0 without it, as in the paper.
+    to the tumours, and a response that is strong for any lesion says nothing of what is unknown.
     """
 
     spacing_zyx_mm: tuple[float, float, float] = (3.0, 0.76, 0.76)
@@ -39,7 +38,6 @@ class Preset:
     query_rate: float = 1e-4
     backbone_rate_factor: float = 0.1
     qd_weight: float = 0.1
-    exposure_weight: float = 0.0
     group_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     mirror: bool = True
     rotation_degrees: float = 30.0
@@ -97,12 +95,11 @@ QUICK = Preset(
     backbone_optimiser="adamw",
     backbone_rate=3e-3,
     backbone_epochs=30,
-    joint_epochs=24,
+    joint_epochs=17,
     frozen_epochs=2,
     query_rate=2e-3,
     backbone_rate_factor=0.25,
     qd_weight=1.0,
-    exposure_weight=0.1,
     group_weights=(1.0, 3.0, 25.0),
     mirror=False,
     rotation_degrees=15.0,

@@ -10,7 +10,6 @@ from maxquery.errors import InputError
 from maxquery.labels import QueryDistribution
 from maxquery.network import Architecture, MaxQueryNet, Output
 from maxquery_training.checkpoints import FINAL, read_checkpoint
-from maxquery_training.exposure import expose
 from maxquery_training.losses import MaxQueryLoss, segmentation_loss
 from maxquery_training.pictures import draw_ownership
 from maxquery_training.preset import Preset
@@ -166,7 +165,6 @@ class MaxQueryTrainer(BackboneTrainer):
             MaxQueryLoss(
                 QueryDistribution(*self.preset.query_distribution),
                 qd_weight=self.preset.qd_weight,
-                exposure_weight=self.preset.exposure_weight,
                 ignore_label=self.label_manager.ignore_label,
                 several_processes=dist.is_initialized(),
             )
@@ -176,19 +174,7 @@ class MaxQueryTrainer(BackboneTrainer):
         return False  # the attention's argmax and the output's type are not made for it
 
     def train_step(self, batch: dict) -> dict:
-        if self.preset.exposure_weight:
-            batch = batch | self._exposed(batch["data"], batch["target"][0])
         return super().train_step(batch) | {name: float(term) for name, term in self.loss.terms.items()}
-
-    def _exposed(self, images: Tensor, targets: Tensor) -> dict:
-        # From torch's own generator, which each epoch seeds: a resumed run draws the same.
-        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        windows = [
-            expose(image[None], target[None], self.label_manager.ignore_label, generator)
-            for image, target in zip(images, targets, strict=True)
-        ]
-        image, target = (torch.cat(parts) for parts in zip(*windows, strict=True))
-        return {"data": image, "target": [target]}
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
