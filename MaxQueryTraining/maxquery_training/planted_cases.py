@@ -24,7 +24,7 @@ def planted_case(image: Path, mask: Path, kinds: Sequence[str], seed: int) -> La
     volume = read_case([image]).volume
     original = sitk.GetArrayFromImage(sitk.ReadImage(str(mask)))
     truth = np.where(original == 2, UNKNOWN_TUMOUR, np.where(original == 1, ORGAN, BACKGROUND)).astype(np.uint8)
-    spacing, rng = volume.grid.spacing_xyz_mm[::-1], np.random.default_rng(seed)
+    spacing, rng = volume.grid.spacing_xyz_mm[::-1], np.random.default_rng([seed, *"".join(kinds).encode()])
     hu, truth = plant_lesions(volume.array[0], truth, spacing, kinds, rng, _VALUES)
     return LabelledCase(f"{image.name} + {', '.join(kinds)}", image.name, Volume(hu[None], volume.grid), truth,
                         UNKNOWN_TUMOUR)

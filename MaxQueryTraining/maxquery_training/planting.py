@@ -16,6 +16,7 @@ UNKNOWN_TUMOUR = ORGAN + 1 + len(INLIERS)
 # grid: a hundredth of a percent of what the network sees, and it does not learn them.
 _DIAMETERS_MM = (10.0, 70.0)
 _MOST = 14  # in one scan
+_ATTEMPTS = 5  # each with an outline of its own, and a size where none is given
 
 
 def plant_lesions(
@@ -34,10 +35,14 @@ def plant_lesions(
     """
     labels = labels.copy()
     for kind, diameter_mm in zip(kinds, diameters_mm or [None] * len(kinds), strict=True):
-        planted = plant(
-            image_hu, labels == ORGAN, tuple(spacing_zyx_mm), kind, rng, forbidden=labels > ORGAN,
-            diameter_mm=diameter_mm,
+        attempts = (
+            plant(
+                image_hu, labels == ORGAN, tuple(spacing_zyx_mm), kind, rng, forbidden=labels > ORGAN,
+                diameter_mm=diameter_mm,
+            )
+            for _ in range(_ATTEMPTS)
         )  # fmt: skip
+        planted = next(filter(None, attempts), None)
         if planted is not None:
             image_hu = planted.image
             labels[planted.mask & (labels <= ORGAN)] = values[kind]
