@@ -232,7 +232,7 @@ def _summary(prediction: Prediction) -> str:
              else f"Case score: percentile {score.percentile:.1f} (raw {score.raw:.3g})"]
     findings = sorted(prediction.findings, key=lambda finding: (not finding.ood, -finding.volume_ml))
     lines += [
-        f"{finding.id}  {shorten(finding.label, 26, placeholder='…')}: {finding.volume_ml:.1f} ml, "
+        f"{finding.id}  {shorten(finding.label, 20, placeholder='…')}: {finding.volume_ml:.1f} ml, "
         f"{finding.longest_diameter_mm:.0f} × {finding.perpendicular_diameter_mm:.0f} mm, "
         f"peak percentile {finding.peak_percentile:.1f}"
         for finding in findings[:_LISTED_FINDINGS]

@@ -26,7 +26,7 @@ from maxquery_training.watching import watcher
 DATASET_ID, DATASET = 701, "Dataset701_LiverDemo"
 LITS = {1: ORGAN, 2: UNKNOWN_TUMOUR}
 CALIBRATION_PATIENT = "liver_005"
-_ROUNDS = 2  # lesions of each type in each scan that is measured on
+_ROUNDS = 3  # lesions of each type in each scan that is measured on
 
 
 def cases(data: Path) -> list[TrainingCase]:
