@@ -6,7 +6,7 @@ import time
 import pytest
 import slicer
 
-pytest.importorskip("PySide6", reason="needs Qt: pip install PySide6-Essentials")
+pytest.importorskip("PySide6.QtWidgets", reason="needs Qt and its system libraries", exc_type=ImportError)
 
 from . import host
 
