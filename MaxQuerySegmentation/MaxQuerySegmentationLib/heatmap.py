@@ -23,7 +23,7 @@ class Heatmap:
         self.display.ApplyThresholdOn()
 
     def show(self, ct, opacity: float) -> None:
-        """In every slice view, with `ct` behind it, at the abdomen window."""
+        """In every slice view, with `ct` behind it."""
         for layers in self._layers():
             if ct is not None:
                 layers.SetBackgroundVolumeID(ct.GetID())
