@@ -1,5 +1,6 @@
 """Both training stages, one after the other, each resumed where it was left."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -49,7 +50,7 @@ def trained(dataset_name: str) -> tuple[Path, int]:
     backbone, joint = (_final(trainer, dataset_name) for trainer in (BackboneTrainer, MaxQueryTrainer))
     if not joint.exists():
         raise InputError("order", f"{joint} is not there.", "Train both stages to their end first.")
-    return joint, round(sum(_seconds(stage) for stage in (backbone, joint) if stage.exists()))
+    return joint, math.ceil(sum(_seconds(stage) for stage in (backbone, joint) if stage.exists()))
 
 
 def backbone_checkpoint(dataset_name: str) -> Path:
