@@ -1,5 +1,6 @@
 """3D Slicer module: a CT, one button, and the organ, its tumours by type and the anomaly heatmap in the scene."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -12,21 +13,24 @@ import vtk
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
 
+from MaxQuerySegmentationLib.anomaly_scale import UNITS
 from MaxQuerySegmentationLib.child import End
-from MaxQuerySegmentationLib.ct_input import problem
+from MaxQuerySegmentationLib.ct_input import problem, show_as_abdomen
 from MaxQuerySegmentationLib.dependencies import ensure_packages
-from MaxQuerySegmentationLib.engine import Engine, RunParameters
-from MaxQuerySegmentationLib.findings_view import FINDING_COLUMNS, finding_rows, jump_to
-from MaxQuerySegmentationLib.heatmap import Heatmap
-from MaxQuerySegmentationLib.ood_segment import OodSegment
+from MaxQuerySegmentationLib.engine import DEVICES, QUALITIES, Engine, RunParameters
+from MaxQuerySegmentationLib.findings_panel import FindingsPanel, jump_to
+from MaxQuerySegmentationLib.heatmap_panel import REGIONS, HeatmapPanel
+from MaxQuerySegmentationLib.installed_models import InstalledModel, installed_models
+from MaxQuerySegmentationLib.report_sentence import sentence
 from MaxQuerySegmentationLib.result_nodes import ResultNodes, results_in
 from MaxQuerySegmentationLib.segment_run import SegmentRun
 
@@ -53,17 +57,21 @@ class MaxQuerySegmentation(ScriptedLoadableModule):
 
 @parameterNodeWrapper
 class MaxQuerySegmentationParameterNode:
-    """What a person has chosen; saved with the scene."""
+    """What a person has chosen; saved with the scene. `threshold` and `brightest` are in `units`."""
 
     ct: vtkMRMLScalarVolumeNode
     model: str = "liver-demo"
-    threshold: Annotated[float, WithinRange(90.0, 100.0)] = 99.0
-    brightest: Annotated[float, WithinRange(90.0, 100.0)] = 100.0
-    opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    device: Annotated[str, Choice(DEVICES)] = "auto"
+    quality: Annotated[str, Choice(QUALITIES)] = "fast"
     showHeatmap: bool = True
+    units: Annotated[str, Choice(UNITS)] = "percentile"
+    threshold: float = 99.0
+    brightest: float = 100.0
+    opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    showVolume: bool = False
     showOod: bool = True
-    device: str = "auto"
-    quality: str = "fast"
+    region: Annotated[str, Choice(REGIONS)] = "organ"
+    minimumMl: Annotated[float, WithinRange(0.0, 100.0)] = 0.1
 
 
 class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -77,8 +85,6 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._guiTag = None
         self._run: SegmentRun | None = None
         self._result: ResultNodes | None = None
-        self._heatmap: Heatmap | None = None
-        self._ood: OodSegment | None = None
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -87,20 +93,20 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
         self.logic = MaxQuerySegmentationLogic()
+        self.findings = FindingsPanel(self.ui.findingsTable)
+        self.heatmap = HeatmapPanel(self.ui)
 
-        self.models = self.logic.models()
+        self.models = installed_models()
         self.ui.modelSelector.addItems(list(self.models))
-        for column, title in enumerate(FINDING_COLUMNS):
-            self.ui.findingsTable.insertColumn(column)
-            self.ui.findingsTable.setHorizontalHeaderItem(column, qt.QTableWidgetItem(title))
-
         self.timer = qt.QTimer()
         self.timer.setInterval(_POLL_MILLISECONDS)
         self.timer.timeout.connect(self.onTimer)
+        self.ui.modelSelector.currentTextChanged.connect(self.onModelChosen)
         self.ui.segmentButton.clicked.connect(self.onSegment)
         self.ui.cancelButton.clicked.connect(self.onCancel)
         self.ui.detailsButton.toggled.connect(self.ui.detailsText.setVisible)
-        self.ui.findingsTable.cellClicked.connect(self.onFindingClicked)
+        self.ui.copyButton.clicked.connect(self.onCopyFindings)
+        self.ui.exportButton.clicked.connect(self.onExportFindings)
         for event, handler in (
             (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose),
             (slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose),
@@ -127,14 +133,15 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self._run.kill()
             self._stopped()
         self._disconnect()
-        self._result = self._heatmap = self._ood = None
+        self._show(None)
 
     def onSceneEndClose(self, caller, event):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
     def onSceneEndImport(self, caller, event):
-        self.showLatestResult()
+        if self.parent.isEntered:
+            self.initializeParameterNode()
 
     # Parameters
 
@@ -145,6 +152,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self._parameters.ct = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
         self._guiTag = self._parameters.connectGui(self.ui)
         self.addObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self.ui.modelSelector.setCurrentText(self._parameters.model)
         self.showLatestResult()
         self.onParametersModified()
 
@@ -154,24 +162,19 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
             self._parameters = None
 
+    def onModelChosen(self, name):
+        if self._parameters is not None:
+            self._parameters.model = name
+
     def onParametersModified(self, caller=None, event=None):
         chosen = self._parameters
-        self.ui.modelLabel.setText(self.models.get(chosen.model, _("No such model is installed.")))
-        why_not = _("A run is under way.") if self._run else problem([chosen.ct], ["CT"])
+        model = self.models.get(chosen.model, InstalledModel(_("No such model is installed.")))
+        self.ui.modelLabel.setText(model.about)
+        why_not = _("A run is under way.") if self._run else problem([chosen.ct], model.phases)
         self.ui.segmentButton.setEnabled(why_not is None)
         self.ui.segmentButton.setToolTip(why_not or _("Runs in the background; Slicer stays usable."))
         self.ui.hintLabel.setText("" if self._run else why_not or "")
-        if self._heatmap is not None:
-            self._heatmap.set_range(chosen.threshold, chosen.brightest)
-            if chosen.showHeatmap:
-                self._heatmap.show(self._result.ct, chosen.opacity)
-            else:
-                self._heatmap.hide()
-            if chosen.showOod:
-                self._ood.update(chosen.threshold)
-                said = _("{volume:.1f} ml at or above percentile {threshold:.1f}")
-                self.ui.oodLabel.setText(said.format(volume=self._ood.volume_ml(), threshold=chosen.threshold))
-            self._ood.show(chosen.showOod)
+        self.heatmap.apply(chosen)
 
     # The run
 
@@ -215,7 +218,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def _ended(self, run: SegmentRun, end: End):
         try:
             if end.outcome == "done":
-                run.load(slicer.mrmlScene)
+                show_as_abdomen(run.load(slicer.mrmlScene).ct)
             elif end.outcome == "failed":
                 self._fail(end)
         except (OSError, ValueError) as error:
@@ -237,24 +240,29 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def showLatestResult(self):
         results = results_in(slicer.mrmlScene)
         latest = results[-1] if results else None
-        self.ui.resultFrame.setVisible(latest is not None)
-        if latest is None or (self._result is not None and latest.name == self._result.name):
-            return
-        self._result = latest
-        self._heatmap, self._ood = self.logic.views_of(latest)
-        self.ui.scoreLabel.setText(self.logic.sentence(latest))
-        rows = finding_rows(latest.report)
-        self.ui.findingsTable.setRowCount(len(rows))
-        for number, row in enumerate(rows):
-            for column, text in enumerate(row):
-                self.ui.findingsTable.setItem(number, column, qt.QTableWidgetItem(text))
-        self.ui.findingsTable.resizeColumnsToContents()
-        if rows:
-            jump_to(slicer.mrmlScene, latest, 0)
-        self.onParametersModified()
+        if latest is None or self._result is None or latest.name != self._result.name:
+            self._show(latest)
+            if latest is not None and latest.report["findings"]:
+                jump_to(latest, 0)
 
-    def onFindingClicked(self, row, column):
-        jump_to(slicer.mrmlScene, self._result, row)
+    def _show(self, result: ResultNodes | None):
+        self._result = result
+        self.ui.resultFrame.setVisible(result is not None)
+        self.heatmap.show(result, self._parameters)
+        self.findings.show(result)
+        if result is not None:
+            self.ui.scoreLabel.setText(sentence(result.report))
+
+    def onCopyFindings(self, checked=False):
+        self.findings.copy()
+
+    def onExportFindings(self, checked=False):
+        path = qt.QFileDialog.getSaveFileName(self.ui.exportButton, _("Save findings"), "findings.csv", "CSV (*.csv)")
+        if path:
+            try:
+                self.findings.save(Path(path))
+            except OSError as error:
+                self._fail(End("failed", _("The findings were not saved: {error}").format(error=error)))
 
 
 class MaxQuerySegmentationLogic(ScriptedLoadableModuleLogic):
@@ -265,20 +273,6 @@ class MaxQuerySegmentationLogic(ScriptedLoadableModuleLogic):
 
     def getParameterNode(self):
         return MaxQuerySegmentationParameterNode(super().getParameterNode())
-
-    def models(self) -> dict[str, str]:
-        """The installed models, and a line on each: what it learned from, its version and its limits."""
-        from maxquery.bundle import list_bundles, load_bundle
-        from maxquery.errors import InputError
-
-        about = {}
-        for name, path in list_bundles().items():
-            try:
-                bundle = load_bundle(path, with_weights=False)
-                about[name] = f"{bundle.description} {_('Version')} {bundle.version}. {bundle.training['limits']}"
-            except InputError as error:
-                about[name] = str(error)
-        return about
 
     def start(self, ct, parameters: RunParameters, python: str = "") -> SegmentRun:
         """Starts the engine on a volume node, in Slicer's own Python or in the one at the path `python`.
@@ -292,21 +286,28 @@ class MaxQuerySegmentationLogic(ScriptedLoadableModuleLogic):
         folder = Path(tempfile.mkdtemp(prefix="maxquery-", dir=slicer.app.temporaryPath))
         return SegmentRun(engine, parameters, ct, folder)
 
-    def views_of(self, result: ResultNodes) -> tuple[Heatmap, OodSegment]:
-        """What shows a result: its heatmap over the CT, and the segment of what reaches the threshold."""
-        from maxquery.display import heat_colours
 
-        heatmap = Heatmap(slicer.mrmlScene, result.anomaly, heat_colours())
-        return heatmap, OodSegment.of(result)
+class MaxQuerySegmentationTest(ScriptedLoadableModuleTest):
+    """The self-test of a real Slicer: the whole path on Slicer's own contrast CT."""
 
-    def sentence(self, result: ResultNodes) -> str:
-        """The case score and the volumes, in words."""
-        report = result.report
-        volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in report["volumes_ml"].items() if ml > 0)
-        score = report["case_score"]
-        if score is None:
-            return _("No tumour of a known type was found. {volumes}").format(volumes=volumes)
-        return _(
-            "What was labelled tumour is, on average, less familiar to the model than {percentile:.0f} % of known "
-            "tissue. {volumes}"
-        ).format(percentile=score["percentile"], volumes=volumes)
+    def runTest(self):
+        slicer.mrmlScene.Clear()
+        self.test_from_ct_to_findings()
+
+    def test_from_ct_to_findings(self):
+        import SampleData
+
+        ct = SampleData.downloadSample("CTLiver")
+        logic = MaxQuerySegmentationLogic()
+        run = logic.start(ct, RunParameters(), os.environ.get("MAXQUERY_PYTHON", ""))
+        ends = []
+        while not ends:
+            ends = [event for event in run.poll() if isinstance(event, End)]
+            slicer.app.processEvents()
+        self.assertEqual(ends[0].outcome, "done", ends[0])
+        result = run.load(slicer.mrmlScene)
+        run.discard()
+        volumes_ml = result.report["volumes_ml"]
+        self.assertGreater(volumes_ml["liver"], 500)  # the smallest adult livers have about as much
+        self.assertEqual(result.anomaly.GetImageData().GetDimensions(), ct.GetImageData().GetDimensions())
+        self.delayDisplay(sentence(result.report))

@@ -49,6 +49,16 @@ def write_phases(phases: Sequence, folder: Path) -> list[Path]:
     return paths
 
 
+def show_as_abdomen(ct) -> None:
+    """Gives the CT an abdomen's window, unless a person has set one."""
+    from maxquery.display import CT_WINDOW_HU
+
+    display = ct.GetDisplayNode()
+    if display is not None and display.GetAutoWindowLevel():
+        display.AutoWindowLevelOff()
+        display.SetWindowLevelMinMax(*CT_WINDOW_HU)
+
+
 def _same_grid(one, other) -> bool:
     matrices = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     for node, matrix in zip((one, other), matrices, strict=True):

@@ -8,6 +8,8 @@ from pathlib import Path
 ENGINE_FOLDER = Path(__file__).resolve().parents[1]
 """The folder that holds the package `maxquery`, in the sources and in an installed extension alike."""
 
+DEVICES, QUALITIES = ("auto", "cpu", "cuda", "mps"), ("fast", "accurate")
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -50,5 +52,5 @@ def segment_arguments(phases: Sequence[Path], output: Path, parameters: RunParam
     """
     return [
         "segment", *map(str, phases), "--output", str(output), "--bundle", parameters.bundle,
-        "--device", parameters.device, "--quality", parameters.quality, "--progress", "jsonl",
+        "--device", parameters.device, "--quality", parameters.quality, "--units", "raw", "--progress", "jsonl",
     ]  # fmt: skip

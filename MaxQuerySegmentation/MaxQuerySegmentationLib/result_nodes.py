@@ -5,20 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 _ROLE = "MaxQuery.Role"
 _CASE = "MaxQuery.Case"
+_SEGMENTS = "MaxQuery.Segments"
 
 
 @dataclass(frozen=True)
 class ResultNodes:
-    """The nodes of one run. `ct` is None where it has been deleted since."""
+    """The nodes of one run. `ct` is None where it has been deleted since.
+
+    `anomaly` is in percentiles, `raw` in the engine's own scores.
+    """
 
     ct: Any
     segmentation: Any
     anomaly: Any
+    raw: Any
     clusters: Any
     findings: Any
     points: Any
@@ -32,6 +39,11 @@ class ResultNodes:
     @property
     def name(self) -> str:
         return self.provenance.GetAttribute(_CASE)
+
+    @property
+    def model_segments(self) -> list[str]:
+        """The segments that the model made: organ and tumours, without what was added since."""
+        return self.segmentation.GetAttribute(_SEGMENTS).split("\n")
 
 
 def load_result(scene, folder: Path, ct, name: str) -> ResultNodes:
@@ -50,16 +62,18 @@ def load_result(scene, folder: Path, ct, name: str) -> ResultNodes:
         return new
 
     try:
+        provenance = node("vtkMRMLTextNode", "provenance", _("Provenance"))
+        provenance.SetText((folder / "report.json").read_text("utf-8"))
+        raw = node("vtkMRMLScalarVolumeNode", "raw", _("Anomaly, raw"))
+        _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "anomaly.nrrd", raw)
         anomaly = node("vtkMRMLScalarVolumeNode", "anomaly", _("Anomaly percentile"))
-        _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "anomaly.nrrd", anomaly)
+        _fill_with_percentiles(anomaly, raw, json.loads(provenance.GetText())["calibration"])
         clusters = node("vtkMRMLLabelMapVolumeNode", "clusters", _("Query clusters"))
         _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "clusters.nrrd", clusters)
         segmentation = node("vtkMRMLSegmentationNode", "segmentation", _("Segmentation"))
         _read(slicer.vtkMRMLSegmentationStorageNode(), folder / "segmentation.seg.nrrd", segmentation)
         findings = node("vtkMRMLTableNode", "findings", _("Findings"))
         _read(slicer.vtkMRMLTableStorageNode(), folder / "findings.csv", findings)
-        provenance = node("vtkMRMLTextNode", "provenance", _("Provenance"))
-        provenance.SetText((folder / "report.json").read_text("utf-8"))
         points = node("vtkMRMLMarkupsFiducialNode", "points", _("Finding positions"))
         for finding in json.loads(provenance.GetText())["findings"]:
             points.AddControlPoint(finding["centroid_ras_mm"], f"{finding['id']} {finding['label']}")
@@ -70,17 +84,21 @@ def load_result(scene, folder: Path, ct, name: str) -> ResultNodes:
             scene.RemoveNode(new)
         raise
 
+    segments = segmentation.GetSegmentation()
+    segmentation.SetAttribute(
+        _SEGMENTS, "\n".join(segments.GetNthSegmentID(n) for n in range(segments.GetNumberOfSegments()))
+    )
     segmentation.CreateDefaultDisplayNodes()
     # Outlines only: a fill would hide the heatmap.
     segmentation.GetDisplayNode().SetVisibility2DFill(False)
     segmentation.SetReferenceImageGeometryParameterFromVolumeNode(ct)
     anomaly.CreateDefaultDisplayNodes()
     points.CreateDefaultDisplayNodes()
-    for new in (anomaly, clusters, segmentation, points):
+    for new in (anomaly, raw, clusters, segmentation, points):
         new.SetAndObserveTransformNodeID(ct.GetTransformNodeID())
     provenance.SetNodeReferenceID("MaxQuery.CT", ct.GetID())
     _put_into_folder(scene, made, ct, name)
-    return ResultNodes(ct, segmentation, anomaly, clusters, findings, points, provenance)
+    return ResultNodes(ct, segmentation, anomaly, raw, clusters, findings, points, provenance)
 
 
 def results_in(scene) -> list[ResultNodes]:
@@ -90,7 +108,7 @@ def results_in(scene) -> list[ResultNodes]:
         node = scene.GetNthNode(number)
         if node.GetAttribute(_CASE):
             by_case.setdefault(node.GetAttribute(_CASE), {})[node.GetAttribute(_ROLE)] = node
-    roles = ("segmentation", "anomaly", "clusters", "findings", "points", "provenance")
+    roles = ("segmentation", "anomaly", "raw", "clusters", "findings", "points", "provenance")
     return [
         ResultNodes(nodes["provenance"].GetNodeReference("MaxQuery.CT"), *(nodes[role] for role in roles))
         for nodes in by_case.values()
@@ -113,6 +131,18 @@ def new_name(scene, ct) -> str:
         number += 1
         name = f"MaxQuery {ct.GetName()} ({number})"
     return name
+
+
+def _fill_with_percentiles(anomaly, raw, calibration: dict[str, list[float]]) -> None:
+    """Gives `anomaly` the grid of `raw`, and its scores as the engine's calibration ranks them."""
+    from maxquery.calibration import CalibrationTable
+
+    table = CalibrationTable(tuple(calibration["values"]), tuple(calibration["percents"]))
+    percentile = table.percentile(slicer.util.arrayFromVolume(raw).astype(np.float16))
+    matrix = vtk.vtkMatrix4x4()
+    raw.GetIJKToRASMatrix(matrix)
+    anomaly.SetIJKToRASMatrix(matrix)
+    slicer.util.updateVolumeFromArray(anomaly, percentile)
 
 
 def _read(storage, path: Path, node) -> None:

@@ -124,6 +124,8 @@ def describe(
             "platform": platform.system(),
         },
         "use": "Research use only. Not for diagnosis.",
+        "calibration": bundle.calibration.to_json(),
+        "queries": [asdict(query) for query in bundle.queries],
     }
 
 

@@ -4,6 +4,7 @@
 """
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -24,22 +25,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "MaxQuerySegmentati
 def scene(monkeypatch):
     """Empty, with the logics that nodes ask for, and the three slice views of a person."""
     # What slicer.util asks for; a Slicer has it.
-    modules = SimpleNamespace(segmentations=SimpleNamespace(logic=slicer.vtkSlicerSegmentationsModuleLogic))
+    modules = SimpleNamespace()
     monkeypatch.setattr(slicer, "modules", modules, raising=False)
     scene = slicer.vtkMRMLScene()
     slicer.mrmlScene = scene
     application = slicer.vtkSlicerApplicationLogic()
     application.SetMRMLScene(scene)
-    kept = [application]
     for name, logic in (
         ("Colors", slicer.vtkSlicerColorLogic()),
         ("Segmentations", slicer.vtkSlicerSegmentationsModuleLogic()),
         ("Markups", slicer.vtkSlicerMarkupsLogic()),
+        ("VolumeRendering", slicer.vtkSlicerVolumeRenderingLogic()),
     ):
         logic.SetMRMLApplicationLogic(application)
         logic.SetMRMLScene(scene)
         application.SetModuleLogic(name, logic)
-        kept.append(logic)
+        setattr(modules, name.lower(), SimpleNamespace(logic=lambda logic=logic: logic))  # it lives as long as this
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
     for name, orientation in (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sagittal")):
         node = scene.CreateNodeByClass("vtkMRMLSliceNode")
@@ -51,12 +52,12 @@ def scene(monkeypatch):
         layers.SetLayoutName(name)
     yield scene
     scene.Clear(1)
-    del kept
 
 
 @pytest.fixture(scope="session")
 def case_files(tmp_path_factory) -> SimpleNamespace:
     """What the engine leaves: a liver with a cyst, and heat in it and beyond; the CT beside."""
+    from maxquery.calibration import CalibrationTable
     from maxquery.labels import Label
     from maxquery.result import Finding, Prediction
     from maxquery.segmentation_file import write_nrrd
@@ -80,17 +81,23 @@ def case_files(tmp_path_factory) -> SimpleNamespace:
         Finding(2, "Cyst", False, 1.0, 12.0, 9.0, (2.0, -4.0, 54.0), 50.0, 60.0, (5,)),
     )
     ct = Volume(np.where(distance < 26, 110, -50)[None].astype(np.float32), grid)
-    prediction = Prediction(grid, labels, percentile.astype(np.float16), labels + 1, table, (), findings)
+    # Raw scores that the calibration below turns into these percentiles.
+    calibration = CalibrationTable((-10.0, 0.0), (0.0, 100.0))
+    raw = (percentile / 10 - 10).astype(np.float16)
+    percentile = calibration.percentile(raw)
+    prediction = Prediction(grid, labels, raw, labels + 1, table, (), findings)
     folder = tmp_path_factory.mktemp("case")
-    report = {"findings": [{"id": f.id, "label": f.label, "centroid_ras_mm": f.centroid_ras_mm} for f in findings],
-              "case_score": {"raw": -3.0, "percentile": 97.2}, "volumes_ml": {"liver": 70.0, "Cyst": 1.0}}  # fmt: skip
+    report = {
+        "findings": [asdict(finding) for finding in findings], "case_score": {"raw": -3.0, "percentile": 97.2},
+        "volumes_ml": {"liver": 70.0, "Cyst": 1.0}, "calibration": calibration.to_json(), "queries": [],
+    }  # fmt: skip
     write_results(
-        folder / "result", prediction, percentile, "percentile", report, percentile=percentile, ct=ct, preview=False,
-        scene=False, title="test", planted="",
+        folder / "result", prediction, raw.astype(np.float32), "raw", report, percentile=percentile, ct=ct,
+        preview=False, scene=False, title="test", planted="",
     )  # fmt: skip
     write_nrrd(folder / "ct.nrrd", ct.array[0].astype(np.int16), grid, {})
     return SimpleNamespace(
-        folder=folder / "result", ct=folder / "ct.nrrd", grid=grid, labels=labels, percentile=percentile
+        folder=folder / "result", ct=folder / "ct.nrrd", grid=grid, labels=labels, percentile=percentile, raw=raw
     )
 
 

@@ -69,6 +69,40 @@ class ctkSliderWidget(QtWidgets.QWidget):
     decimals = QtCore.Property(int, lambda self: self.box.decimals(), lambda self, v: self.box.setDecimals(v))
 
 
+class ctkRangeWidget(QtWidgets.QWidget):
+    """two handles; here two spin boxes."""
+
+    valuesChanged = QtCore.Signal(float, float)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.boxes = QtWidgets.QDoubleSpinBox(), QtWidgets.QDoubleSpinBox()
+        for box in self.boxes:
+            layout.addWidget(box)
+            box.valueChanged.connect(lambda _: self.valuesChanged.emit(*(each.value() for each in self.boxes)))
+
+    def setRange(self, low: float, high: float) -> None:
+        for box in self.boxes:
+            box.setRange(low, high)
+
+    def setValues(self, low: float, high: float) -> None:
+        for box, value in zip(self.boxes, (low, high), strict=True):
+            box.setValue(value)
+
+    def _set_decimals(self, number: int) -> None:
+        for box in self.boxes:
+            box.setDecimals(number)
+
+    def _set_step(self, step: float) -> None:
+        for box in self.boxes:
+            box.setSingleStep(step)
+
+    decimals = QtCore.Property(int, lambda self: self.boxes[0].decimals(), _set_decimals)
+    singleStep = QtCore.Property(float, lambda self: self.boxes[0].singleStep(), _set_step)
+
+
 class qMRMLNodeComboBox(QtWidgets.QComboBox):
     """the scene's nodes of its types."""
 
@@ -102,7 +136,7 @@ class qMRMLWidget(QtWidgets.QWidget):
             box.show_nodes(scene)
 
 
-WIDGETS = (qMRMLWidget, qMRMLNodeComboBox, ctkCollapsibleButton, ctkSliderWidget, ctkPathLineEdit)
+WIDGETS = (qMRMLWidget, qMRMLNodeComboBox, ctkCollapsibleButton, ctkSliderWidget, ctkRangeWidget, ctkPathLineEdit)
 
 
 def load_ui(path: str) -> QtWidgets.QWidget:
@@ -136,7 +170,7 @@ def wrap_parameters(kind: type) -> type:
             for widget in vars(ui).values():
                 name = widget.property("SlicerParameterName")
                 if name:
-                    _bind(self, name, widget)
+                    _bind(self, name, widget, get_type_hints(kind, include_extras=True)[name])
             return 1
 
         def disconnectGui(self, tag):
@@ -145,7 +179,11 @@ def wrap_parameters(kind: type) -> type:
     return Wrapped
 
 
-def _bind(parameters, name: str, widget) -> None:
+class Choice(tuple):
+    """What a combo box offers; Slicer refuses one that is bound to a plain `str`."""
+
+
+def _bind(parameters, name: str, widget, annotated) -> None:
     value = getattr(parameters, name)
     if isinstance(widget, qMRMLNodeComboBox):
         widget.choose(value)
@@ -153,11 +191,17 @@ def _bind(parameters, name: str, widget) -> None:
             lambda: setattr(parameters, name, slicer.mrmlScene.GetNodeByID(widget.currentData or ""))
         )
     elif isinstance(widget, QtWidgets.QComboBox):
+        choices = next(note for note in annotated.__metadata__ if isinstance(note, Choice))
+        widget.clear()
+        widget.addItems(list(choices))
         widget.setCurrentText(value)
         widget.currentTextChanged.connect(lambda text: setattr(parameters, name, text))
     elif isinstance(widget, QtWidgets.QCheckBox):
         widget.setChecked(value)
         widget.toggled.connect(lambda on: setattr(parameters, name, on))
+    elif isinstance(widget, QtWidgets.QDoubleSpinBox):
+        widget.setValue(value)
+        widget.valueChanged.connect(lambda number: setattr(parameters, name, number))
     else:
         widget.value = value
         widget.valueChanged.connect(lambda number: setattr(parameters, name, number))
@@ -215,10 +259,11 @@ def load_module(temporary: Path) -> ModuleType:
     qt = ModuleType("qt")
     qt.__getattr__ = _from_any_qt
     scripted = ModuleType("slicer.ScriptedLoadableModule")
-    scripted.ScriptedLoadableModule = object
+    scripted.ScriptedLoadableModule = scripted.ScriptedLoadableModuleTest = object
     scripted.ScriptedLoadableModuleWidget, scripted.ScriptedLoadableModuleLogic = _ModuleWidget, _ModuleLogic
     wrapper = ModuleType("slicer.parameterNodeWrapper")
-    wrapper.parameterNodeWrapper, wrapper.WithinRange = wrap_parameters, lambda low, high: (low, high)
+    wrapper.parameterNodeWrapper, wrapper.Choice = wrap_parameters, Choice
+    wrapper.WithinRange = lambda low, high: (low, high)
     sys.modules |= {"qt": qt, "slicer.ScriptedLoadableModule": scripted, "slicer.parameterNodeWrapper": wrapper}
     slicer.util.VTKObservationMixin = _Observed
     slicer.util.loadUI, slicer.util.childWidgetVariables = load_ui, child_widgets

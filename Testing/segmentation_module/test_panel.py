@@ -15,9 +15,8 @@ from . import host
 def panel(scene, ct_node, tiny_model, monkeypatch, tmp_path):
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
     module = host.load_module(tmp_path)
-    monkeypatch.setattr(
-        module.MaxQuerySegmentationLogic, "models", lambda self: {str(tiny_model): "An untrained model. Version 0."}
-    )
+    tiny = module.InstalledModel("An untrained model. Version 0.", ("venous",))
+    monkeypatch.setattr(module, "installed_models", lambda: {str(tiny_model): tiny})
     monkeypatch.setattr(module.shutil, "which", lambda name: sys.executable)  # PythonSlicer
     widget = module.MaxQuerySegmentationWidget()
     widget.setup()
@@ -43,7 +42,7 @@ def run(widget) -> None:
 def test_a_first_visitor_sees_what_is_missing(panel):
     panel._parameters.ct = None
     assert not panel.ui.segmentButton.isEnabled()
-    assert panel.ui.hintLabel.text() == panel.ui.segmentButton.toolTip() == "Choose the CT CT."
+    assert panel.ui.hintLabel.text() == panel.ui.segmentButton.toolTip() == "Choose the venous CT."
 
 
 def test_one_click_brings_the_result_into_the_scene_and_the_panel(panel, ct_node, tmp_path):
@@ -64,17 +63,28 @@ def test_packages_are_asked_for_when_the_button_is_pressed_and_not_before(panel)
     assert "safetensors>=0.4" in packages and not any("torch" in each.split("#")[0] for each in packages)
 
 
-def test_the_threshold_moves_heatmap_and_ood_segment(panel):
+def test_the_range_moves_heatmap_and_ood_segment(panel):
     run(panel)
     volumes = []
     for threshold in (90.0, 99.9):
-        panel.ui.thresholdSlider.value = threshold
+        panel.ui.heatRange.setValues(threshold, 100.0)
         assert panel._result.anomaly.GetDisplayNode().GetLowerThreshold() == threshold
-        volumes.append(panel._ood.volume_ml())
+        volumes.append(panel.heatmap.ood.volume_ml())
     assert volumes[0] >= volumes[1]
     panel.ui.heatmapCheck.setChecked(False)
     layers = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
     assert layers.GetForegroundVolumeID() is None
+
+
+def test_another_unit_keeps_the_threshold_where_it_is(panel):
+    run(panel)
+    panel.ui.heatRange.setValues(97.0, 100.0)
+    before = panel.heatmap.ood.volume_ml()
+    for units in ("raw", "minmax", "percentile"):
+        panel.ui.unitsSelector.setCurrentText(units)
+        assert panel.heatmap.heatmap.volume.GetDisplayNode().GetLowerThreshold() == panel._parameters.threshold
+        assert panel.heatmap.ood.volume_ml() == pytest.approx(before, rel=0.02)
+    assert panel._parameters.threshold == pytest.approx(97.0, abs=0.1)
 
 
 def test_a_failure_is_said_in_the_engines_words(panel):

@@ -18,7 +18,8 @@ def test_everything_of_a_run_lies_in_one_folder_beside_the_ct(scene, result):
     hierarchy = hierarchy_of(scene)
     folder = hierarchy.GetItemByName("MaxQuery Venous")
     nodes = (
-        result.segmentation, result.anomaly, result.clusters, result.findings, result.points, result.provenance
+        result.segmentation, result.anomaly, result.raw, result.clusters, result.findings, result.points,
+        result.provenance,
     )  # fmt: skip
     assert all(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == folder for node in nodes)
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(result.ct)) == hierarchy.GetItemParent(folder)
@@ -50,7 +51,7 @@ def test_results_follow_a_transform_of_the_ct(scene, case_files, ct_node):
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     ct_node.SetAndObserveTransformNodeID(transform.GetID())
     result = load_result(scene, case_files.folder, ct_node, "moved")
-    moved = (result.anomaly, result.clusters, result.segmentation, result.points)
+    moved = (result.anomaly, result.raw, result.clusters, result.segmentation, result.points)
     assert {node.GetTransformNodeID() for node in moved} == {transform.GetID()}
 
 

@@ -1,0 +1,53 @@
+"""One anomaly map in three units: which score a threshold is in another unit, exactly as the engine has it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+UNITS = ("percentile", "minmax", "raw")
+_LOWEST_PERCENTILE = 90.0  # below it every second case would light up as a whole
+
+
+class AnomalyScale:
+    """All scores that one map can hold, in order, in each of UNITS.
+
+    The engine's maps hold 16-bit scores, so these are at most 63,488 steps from its lowest to its highest, and what
+    is true of a score is true of its step.
+
+    `lowest`, `highest`: of the raw map; `calibration`: report.json's `values` (raw) and `percents`.
+
+    >>> scale = AnomalyScale(-4.0, 2.0, {"values": [-4.0, 0.0], "percents": [0.0, 100.0]})
+    >>> scale.convert(50.0, "percentile", "raw"), scale.convert(1.0, "minmax", "raw")
+    (-2.0, 2.0)
+    """
+
+    def __init__(self, lowest: float, highest: float, calibration: Mapping[str, Sequence[float]]):
+        from maxquery.calibration import CalibrationTable, in_units
+
+        self.table = CalibrationTable(tuple(calibration["values"]), tuple(calibration["percents"]))
+        scores = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+        scores = np.unique(scores[np.isfinite(scores)].astype(np.float32))
+        self._raw = scores[(scores >= np.float32(lowest)) & (scores <= np.float32(highest))]
+        self._in = {units: in_units(self._raw, units, self.table) for units in UNITS}
+
+    @classmethod
+    def of(cls, raw: np.ndarray, calibration: Mapping[str, Sequence[float]]) -> "AnomalyScale":
+        return cls(float(raw.min()), float(raw.max()), calibration)
+
+    def steps(self, raw: np.ndarray) -> np.ndarray:
+        """The step of each score, uint16 from 1 on; 0 is left for what is no score."""
+        return (np.searchsorted(self._raw, raw) + 1).astype(np.uint16)
+
+    def first_step(self, value: float, units: str) -> int:
+        """Of the lowest score at or above `value`; one more than the last step where there is none."""
+        return int(np.searchsorted(self._in[units], np.float32(value))) + 1
+
+    def convert(self, value: float, units: str, other: str) -> float:
+        """The same threshold in other units."""
+        step = min(self.first_step(value, units), len(self._raw))
+        return float(self._in[other][step - 1])
+
+    def bounds(self, units: str) -> tuple[float, float]:
+        """The lowest threshold that a person may set, and the highest score."""
+        highest = 100.0 if units == "percentile" else float(self._in[units][-1])
+        return self.convert(_LOWEST_PERCENTILE, "percentile", units), highest

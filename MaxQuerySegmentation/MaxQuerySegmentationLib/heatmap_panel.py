@@ -1,0 +1,131 @@
+"""The section 'Heatmap' of the panel: one range and its units for overlay, cloud and OOD segment."""
+
+import slicer
+from slicer.i18n import tr as _
+
+from MaxQuerySegmentationLib.anomaly_scale import AnomalyScale
+from MaxQuerySegmentationLib.heat_cloud import HeatCloud
+from MaxQuerySegmentationLib.heatmap import Heatmap
+from MaxQuerySegmentationLib.ood_segment import OodSegment
+from MaxQuerySegmentationLib.result_nodes import ResultNodes
+
+REGIONS = ("organ", "everywhere")
+"""Where the OOD segment looks: in and close around organ and tumours, or in the whole CT."""
+
+
+class HeatmapPanel:
+    """Brings a result's anomaly to where the module's parameters want it.
+
+    `ui`: the panel's widgets. `chosen`, the parameter node: `threshold` and `brightest` are in its `units`.
+    """
+
+    def __init__(self, ui):
+        self.ui = ui
+        self.heatmap: Heatmap | None = None
+        self.ood: OodSegment | None = None
+        self._cloud: HeatCloud | None = None
+        self._chosen = None
+        self._units = self._region = ""
+        self._busy = False  # while widgets and parameters are brought together
+        ui.heatRange.valuesChanged.connect(self._moved)
+        ui.piecesButton.clicked.connect(self._make_segments)
+
+    def show(self, result: ResultNodes | None, chosen) -> None:
+        """Takes up another result, or none."""
+        from maxquery.display import heat_colours
+
+        if self.heatmap is not None:
+            self.hide()
+        self.heatmap = self.ood = self._cloud = None
+        self._chosen, self._region, self._units = chosen, "", chosen.units
+        if result is not None:
+            raw = slicer.util.arrayFromVolume(result.raw)
+            self.scale = AnomalyScale.of(raw, result.report["calibration"])
+            self.result = result
+            self.heatmap = Heatmap(slicer.mrmlScene, result, self.scale, heat_colours())
+            self._set_bounds()
+            self.apply(chosen)
+
+    def hide(self) -> None:
+        self.heatmap.hide()
+        if self._cloud is not None:
+            self._cloud.hide()
+
+    def apply(self, chosen) -> None:
+        """Everything as the parameters say."""
+        if self.heatmap is None or self._busy:
+            return
+        self._chosen = chosen
+        if chosen.units != self._units:
+            self._change_units()
+        self.heatmap.set_units(chosen.units)
+        self.heatmap.set_range(chosen.threshold, chosen.brightest)
+        if chosen.showHeatmap:
+            self.heatmap.show(chosen.opacity)
+        else:
+            self.heatmap.hide()
+        self._apply_cloud()
+        self._apply_ood()
+
+    def _apply_cloud(self) -> None:
+        chosen = self._chosen
+        if self._cloud is not None and (not chosen.showVolume or self._cloud_of is not self.heatmap.volume):
+            self._cloud.hide()
+        if chosen.showVolume:
+            if self._cloud is None or self._cloud_of is not self.heatmap.volume:
+                self._cloud, self._cloud_of = HeatCloud(self.heatmap.volume), self.heatmap.volume
+            self._cloud.show(chosen.threshold, chosen.brightest)
+
+    def _apply_ood(self) -> None:
+        chosen = self._chosen
+        if chosen.showOod:
+            if self.ood is None or self._region != chosen.region:
+                self.ood = OodSegment(self.result, self.scale, chosen.region == "everywhere")
+                self._region = chosen.region
+            self.ood.update(chosen.threshold, chosen.units, chosen.minimumMl)
+            said = _("{volume:.1f} ml at or above {threshold:.4g} ({units})")
+            self.ui.oodLabel.setText(
+                said.format(volume=self.ood.volume_ml(), threshold=chosen.threshold, units=chosen.units)
+            )
+        if self.ood is not None:
+            self.ood.show(chosen.showOod)
+        self.ui.piecesButton.setEnabled(chosen.showOod)
+        self.ui.piecesButton.setToolTip(
+            _("Each piece becomes a segment of its own, to be edited in Segment Editor. They stay as they are when the "
+              "handle moves.")
+            if chosen.showOod else _("Outline the OOD region first.")
+        )  # fmt: skip
+
+    def _change_units(self) -> None:
+        """The same thresholds in the new units."""
+        chosen, old, self._units = self._chosen, self._units, self._chosen.units
+        self._busy = True
+        chosen.threshold = self.scale.convert(chosen.threshold, old, self._units)
+        chosen.brightest = self.scale.convert(chosen.brightest, old, self._units)
+        self._busy = False
+        self._set_bounds()
+
+    def _set_bounds(self) -> None:
+        """The range widget's limits, digits and handles."""
+        chosen, (low, high) = self._chosen, self.scale.bounds(self._units)
+        self._busy = True
+        widget = self.ui.heatRange
+        widget.decimals = 1 if self._units == "percentile" else 3
+        widget.singleStep = 0.1 if self._units == "percentile" else (high - low) / 200
+        widget.setRange(low, high)
+        chosen.threshold = min(max(chosen.threshold, low), high)
+        chosen.brightest = min(max(chosen.brightest, chosen.threshold), high)
+        widget.setValues(chosen.threshold, chosen.brightest)
+        self._busy = False
+
+    def _moved(self, threshold: float, brightest: float) -> None:
+        if self._busy or self._chosen is None:
+            return
+        self._busy = True
+        self._chosen.threshold, self._chosen.brightest = threshold, brightest
+        self._busy = False
+        self.apply(self._chosen)
+
+    def _make_segments(self, checked: bool = False) -> None:
+        count = self.ood.copy_as_segments(_("OOD piece"))
+        self.ui.oodLabel.setText(_("{count} segments made.").format(count=count))
