@@ -199,6 +199,8 @@ def _architecture(item: Json) -> dict[str, Any]:
     item["backbone"]["arch_kwargs"].object()
     for size in ("query_channels", "embedding_channels", "heads"):
         item[size].integer(1)
+    if "response" in item.object():  # models before 0.4 lack it: a product
+        item["response"].one_of(("product", "cosine"))
     return item.object()
 
 

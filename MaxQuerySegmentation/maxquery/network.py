@@ -1,12 +1,13 @@
 """The network (Fig. 2): a U-Net gives pixel features, transformer blocks turn queries into cluster centres."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from maxquery.backbone import attended_scales, build_backbone
 from maxquery.kmeans_attention import KMeansBlock
@@ -18,7 +19,8 @@ class Architecture:
     """All the sizes of one network. `backbone` is a plan's `architecture` as nnU-Net writes it.
 
     `query_channels`: width of the transformer; `embedding_channels`: C, shared by pixel features and
-    cluster centres, where the responses are computed; `classes`: K, background included.
+    cluster centres, where the responses are computed; `classes`: K, background included. `response`: how
+    they are compared, a name in `RESPONSES`.
     """
 
     backbone: Mapping[str, Any]
@@ -29,6 +31,7 @@ class Architecture:
     embedding_channels: int = 32
     heads: int = 8
     drop_path: float = 0.2
+    response: Literal["product", "cosine"] = "product"
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,20 @@ def query_response(centres: Tensor, pixels: Tensor) -> Tensor:
     return torch.einsum("bnc,bczyx->bnzyx", centres, pixels)
 
 
+def cosine_response(centres: Tensor, pixels: Tensor, sharpness: float = 5.0) -> Tensor:
+    """R of centres and pixel features brought to unit length: `sharpness` × the cosine of their angle.
+
+    Ours. Losses on M fix the differences between a pixel's responses, and leave their level free: with a plain
+    product it follows the length of the features, which is largest at what is rare, known or not. A cosine is near 1
+    only beside a centre, and its maximum can be compared. The lower the sharpness, the closer to its centre a pixel
+    must lie before M is sure of it.
+    """
+    return sharpness * query_response(functional.normalize(centres, dim=2), functional.normalize(pixels, dim=1))
+
+
+RESPONSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"product": query_response, "cosine": cosine_response}
+
+
 def cluster_assignment(responses: Tensor) -> Tensor:
     """M = softmax over the N queries of R (Eq. 3)."""
     return responses.softmax(dim=1)
@@ -75,7 +92,7 @@ def group_prior(distribution: QueryDistribution, classes: int) -> Tensor:
         {"background": 0, "organ": 1}.get(distribution.group_of(n), classes - tumour_types + n % tumour_types)
         for n in range(distribution.total)
     ]
-    return 2.0 * nn.functional.one_hot(torch.tensor(preferred), classes).float()
+    return 2.0 * functional.one_hot(torch.tensor(preferred), classes).float()
 
 
 class QueryDecoder(nn.Module):
@@ -84,6 +101,7 @@ class QueryDecoder(nn.Module):
     def __init__(self, pixel_channels: list[int], finest_channels: int, architecture: Architecture):
         super().__init__()
         width, embedding = architecture.query_channels, architecture.embedding_channels
+        self.respond = RESPONSES[architecture.response]
         self.queries = nn.Parameter(torch.randn(architecture.distribution.total, width) * width**-0.5)
         self.blocks = nn.ModuleList(
             KMeansBlock(channels, width, heads=architecture.heads, drop_path=architecture.drop_path)
@@ -107,7 +125,7 @@ class QueryDecoder(nn.Module):
         centres, pixels = self.centre_embedding(queries), self.pixel_embedding(finest)
         # Responses feed an argmax, a softmax and the anomaly score: full precision even under autocast.
         with torch.autocast(finest.device.type, enabled=False):
-            responses = query_response(centres.float(), pixels.float())
+            responses = self.respond(centres.float(), pixels.float())
             classification = self.classifier(queries.float()) + self.class_prior
         return Output(responses, classification, tuple(attention))
 

@@ -60,6 +60,7 @@ def export(
             "backbone": architecture.backbone,
             "query_channels": architecture.query_channels,
             "embedding_channels": architecture.embedding_channels,
+            "response": architecture.response,
             "heads": architecture.heads,
         },
         query_distribution=distribution,

@@ -14,9 +14,8 @@ class Preset:
     `spacing_zyx_mm` and `patch_zyx` (voxels) set the grid; `features`, `strides`, `convolutions` describe
     the U-Net stage by stage as nnU-Net's plans do (None: as nnU-Net plans it). Epochs are nnU-Net's, of
     `iterations` batches each. `window_hu` is what intensities are clipped to before normalisation (None:
-    nnU-Net's foreground percentiles). `group_weights`: what background, organ and tumours weigh in the
-    cross-entropy of the backbone stage. In the joint stage all weigh the same: weights draw the strongest responses
-    to the tumours, and a response that is strong for any lesion says nothing of what is unknown.
+    nnU-Net's foreground percentiles). `group_weights`: what background, organ and tumours weigh in cross-entropy.
+    `response`: see `maxquery.network.RESPONSES`; the paper's is the product.
     """
 
     spacing_zyx_mm: tuple[float, float, float] = (3.0, 0.76, 0.76)
@@ -28,6 +27,7 @@ class Preset:
     query_distribution: tuple[int, int, int] = (16, 4, 12)
     query_channels: int = 256
     embedding_channels: int = 128
+    response: Literal["product", "cosine"] = "product"
     iterations: int = 250
     validation_iterations: int = 50
     backbone_epochs: int = 1000
@@ -90,17 +90,18 @@ QUICK = Preset(
     convolutions=(1, 2, 2, 2, 2),
     query_channels=128,
     embedding_channels=32,
+    response="cosine",
     iterations=100,
     validation_iterations=4,
     backbone_optimiser="adamw",
     backbone_rate=3e-3,
     backbone_epochs=30,
-    joint_epochs=17,
+    joint_epochs=36,
     frozen_epochs=2,
     query_rate=2e-3,
-    backbone_rate_factor=0.25,
+    backbone_rate_factor=0.5,
     qd_weight=1.0,
-    group_weights=(1.0, 3.0, 25.0),
+    group_weights=(1.0, 3.0, 15.0),
     mirror=False,
     rotation_degrees=15.0,
     foreground_share=0.67,

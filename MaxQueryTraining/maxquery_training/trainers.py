@@ -165,6 +165,7 @@ class MaxQueryTrainer(BackboneTrainer):
             MaxQueryLoss(
                 QueryDistribution(*self.preset.query_distribution),
                 qd_weight=self.preset.qd_weight,
+                class_weights=self.class_weights,
                 ignore_label=self.label_manager.ignore_label,
                 several_processes=dist.is_initialized(),
             )
@@ -233,4 +234,5 @@ def architecture_of(configuration_manager, preset: Preset, input_channels: int, 
         distribution=QueryDistribution(*preset.query_distribution),
         query_channels=preset.query_channels,
         embedding_channels=preset.embedding_channels,
+        response=preset.response,
     )

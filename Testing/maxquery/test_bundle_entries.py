@@ -69,6 +69,7 @@ def edit(folder: Path, path: str, value: object, file: str = "bundle.json") -> N
         ("normalisation.0.std_hu", True, "normalisation[0].std_hu: expected a number, found True."),
         ("normalisation.0.lower_hu", 900, "normalisation[0]: expected lower_hu below upper_hu, found {"),
         ("patch_zyx.1", 64.5, "patch_zyx[1]: expected an integer of at least 1, found 64.5."),
+        ("architecture.response", "euclid", "architecture.response: expected one of product, cosine, found 'euclid'."),
         ("architecture.heads", ..., "architecture: 'heads' is missing."),
         ("architecture.backbone", "UNet", "architecture.backbone: expected an object, found 'UNet'."),
         ("query_distribution.tumour", 300, "query_distribution: expected 1…254 queries in all, found {"),

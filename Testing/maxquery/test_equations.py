@@ -107,7 +107,7 @@ def test_the_default_network_is_the_papers():
     assert strides == [32, 16, 8, 4]
     architecture = network.Architecture(BACKBONE, 1, 7)
     assert architecture.distribution.sizes == (16, 4, 12)
-    assert (architecture.heads, architecture.drop_path) == (8, 0.2)
+    assert (architecture.heads, architecture.drop_path, architecture.response) == (8, 0.2, "product")
 
 
 def test_a_stock_nnunet_of_the_same_plan_fills_everything_but_the_queries():
@@ -126,3 +126,14 @@ def test_a_residual_encoder_backbone_works_as_well():
     }
     model = network.MaxQueryNet(network.Architecture(residual, 1, 3, DISTRIBUTION, 16, 8))
     assert model(torch.randn(1, 1, *PATCH)).segmentation.shape == (1, 3, *PATCH)
+
+
+def test_a_cosine_response_knows_directions_and_not_lengths():
+    torch.manual_seed(0)
+    centres, pixels = torch.randn(2, 5, 7), torch.randn(2, 7, 2, 3, 4)
+    response = network.cosine_response(centres, pixels, sharpness=3.0)
+    for b, (z, y, x), feature in _voxels(pixels):
+        for n in range(5):
+            expected = 3 * torch.cosine_similarity(centres[b, n], torch.tensor(feature), dim=0)
+            assert response[b, n, z, y, x].item() == pytest.approx(float(expected), abs=1e-5)
+    torch.testing.assert_close(network.cosine_response(5 * centres, 0.1 * pixels, sharpness=3.0), response)

@@ -83,8 +83,9 @@ def test_eq_8_adds_the_terms_with_the_papers_weight(responses, target):
     )
 
 
-def test_ignored_voxels_change_no_term(responses, target):
-    loss = MaxQueryLoss(DISTRIBUTION, ignore_label=IGNORE)
+@pytest.mark.parametrize("class_weights", [None, torch.tensor([1.0, 2.0, 5.0, 5.0])])
+def test_ignored_voxels_change_no_term(responses, target, class_weights):
+    loss = MaxQueryLoss(DISTRIBUTION, class_weights=class_weights, ignore_label=IGNORE)
     target[:, 0] = IGNORE
     changed = responses.clone()
     changed[:, :, 0] = 50 * torch.randn_like(changed[:, :, 0])
