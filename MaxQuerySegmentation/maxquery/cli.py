@@ -52,6 +52,16 @@ def build_parser() -> argparse.ArgumentParser:
     add_run_options(segment)
     segment.set_defaults(run=_segment)
 
+    responses = commands.add_parser("responses", help="what every query answers around one place, for inspection")
+    responses.add_argument("ct", nargs="+", type=Path, help="as for segment")
+    responses.add_argument("--output", type=Path, required=True, help="the .npz file to write")
+    responses.add_argument("--centre", nargs=3, type=float, required=True, metavar=("R", "A", "S"), help="mm")
+    responses.add_argument("--size", type=float, default=80.0, help="edge of the cube around it, mm (%(default)s)")
+    responses.add_argument("--bundle", default=DEFAULT_BUNDLE, help="as for segment (%(default)s)")
+    responses.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    responses.add_argument("--progress", choices=("rich", "jsonl", "none"), default="rich")
+    responses.set_defaults(run=_responses)
+
     info = commands.add_parser("info", help="what a model was trained on, its labels, limits and figures")
     info.add_argument("bundle")
     info.set_defaults(run=_info)
@@ -121,6 +131,22 @@ def _segment(options: argparse.Namespace) -> None:
     document = cancellable(options, options.output, work)
     if options.progress != "jsonl":
         print(summary(document, options.output))
+
+
+def _responses(options: argparse.Namespace) -> None:
+    def work(report):
+        report("start", 0.0, "Loading the model")
+        from maxquery.bundle import find_bundle, load_bundle
+        from maxquery.prediction import PredictionParameters
+        from maxquery.reading import read_case
+        from maxquery.responses import write_responses
+
+        bundle = load_bundle(find_bundle(options.bundle))
+        volume = read_case(options.ct).volume
+        parameters = PredictionParameters(device=options.device)
+        write_responses(volume, bundle, options.output, options.centre, options.size, parameters, report)
+
+    cancellable(options, options.output.parent, work)
 
 
 def summary(document: dict, output: Path) -> str:

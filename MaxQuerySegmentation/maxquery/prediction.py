@@ -95,7 +95,7 @@ def infer(
     The network is the bundle's, or another that answers as it does for the same grid and labels. Around the
     patient each map holds its lowest score in the patient. Raises as `predict`, which makes findings of it.
     """
-    _check_channels(volume, bundle)
+    check_channels(volume, bundle)
     network = network or build_network(bundle)
     grid = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
     with _timed(log, "prepare"):
@@ -154,7 +154,8 @@ def build_network(bundle: Bundle) -> MaxQueryNet:
     return network.eval()
 
 
-def _check_channels(volume: Volume, bundle: Bundle) -> None:
+def check_channels(volume: Volume, bundle: Bundle) -> None:
+    """Raises InputError when the volume has other phases than the model."""
     expected, found = len(bundle.channels), len(volume.array)
     if expected != found:
         names = ", ".join(channel.name for channel in bundle.channels)
