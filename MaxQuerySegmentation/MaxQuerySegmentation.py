@@ -24,15 +24,16 @@ from slicer.util import VTKObservationMixin
 
 from MaxQuerySegmentationLib.anomaly_scale import UNITS
 from MaxQuerySegmentationLib.child import End
-from MaxQuerySegmentationLib.ct_input import problem, show_as_abdomen
+from MaxQuerySegmentationLib.ct_input import problem, show_as_abdomen, slice_centre
 from MaxQuerySegmentationLib.dependencies import ensure_packages
 from MaxQuerySegmentationLib.engine import DEVICES, QUALITIES, Engine, RunParameters
 from MaxQuerySegmentationLib.findings_panel import FindingsPanel, jump_to
 from MaxQuerySegmentationLib.heatmap_panel import REGIONS, HeatmapPanel
+from MaxQuerySegmentationLib.inspector_panel import InspectorPanel
 from MaxQuerySegmentationLib.installed_models import InstalledModel, installed_models
 from MaxQuerySegmentationLib.report_sentence import sentence
 from MaxQuerySegmentationLib.result_nodes import ResultNodes, results_in
-from MaxQuerySegmentationLib.segment_run import SegmentRun
+from MaxQuerySegmentationLib.segment_run import ResponsesRun, SegmentRun
 
 _POLL_MILLISECONDS = 100
 
@@ -72,6 +73,7 @@ class MaxQuerySegmentationParameterNode:
     showOod: bool = True
     region: Annotated[str, Choice(REGIONS)] = "organ"
     minimumMl: Annotated[float, WithinRange(0.0, 100.0)] = 0.1
+    cubeMm: Annotated[float, WithinRange(20.0, 300.0)] = 80.0
 
 
 class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -95,6 +97,8 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.logic = MaxQuerySegmentationLogic()
         self.findings = FindingsPanel(self.ui.findingsTable)
         self.heatmap = HeatmapPanel(self.ui)
+        notes_folder = Path(slicer.app.slicerUserSettingsFilePath).parent / "MaxQuery" / "queries"
+        self.inspector = InspectorPanel(self.ui, notes_folder, self.onParametersModified, self.onQueriesRenamed)
 
         self.models = installed_models()
         self.ui.modelSelector.addItems(list(self.models))
@@ -107,6 +111,9 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui.detailsButton.toggled.connect(self.ui.detailsText.setVisible)
         self.ui.copyButton.clicked.connect(self.onCopyFindings)
         self.ui.exportButton.clicked.connect(self.onExportFindings)
+        self.ui.responsesButton.clicked.connect(self.onAskQueries)
+        crosshair = slicer.mrmlScene.GetSingletonNode("default", "vtkMRMLCrosshairNode")
+        self.addObserver(crosshair, crosshair.CursorPositionModifiedEvent, self.onCrosshairMoved)
         for event, handler in (
             (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose),
             (slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose),
@@ -179,13 +186,21 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     # The run
 
     def onSegment(self, checked=False):
+        self._start(SegmentRun, self._parameters.ct)
+
+    def onAskQueries(self, checked=False):
+        if self._run is None and self._result is not None and self._result.ct is not None:
+            centre = slice_centre(self._result.ct)
+            self._start(ResponsesRun, self._result.ct, centre, self._parameters.cubeMm)
+
+    def _start(self, kind, ct, *what):
         chosen = self._parameters
         self.ui.errorFrame.setVisible(False)
         parameters = RunParameters(chosen.model, chosen.device, chosen.quality)
         try:
             if not self.ui.pythonPath.currentPath:
                 ensure_packages(Path(self.resourcePath("requirements.txt")))
-            self._run = self.logic.start(chosen.ct, parameters, self.ui.pythonPath.currentPath)
+            self._run = self.logic.start(kind, ct, parameters, *what, python=self.ui.pythonPath.currentPath)
         except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
             self._fail(End("failed", str(error)))
             return
@@ -217,7 +232,9 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def _ended(self, run: SegmentRun, end: End):
         try:
-            if end.outcome == "done":
+            if end.outcome == "done" and isinstance(run, ResponsesRun):
+                self.inspector.take_responses(*run.load())
+            elif end.outcome == "done":
                 show_as_abdomen(run.load(slicer.mrmlScene).ct)
             elif end.outcome == "failed":
                 self._fail(end)
@@ -249,9 +266,16 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._result = result
         self.ui.resultFrame.setVisible(result is not None)
         self.heatmap.show(result, self._parameters)
-        self.findings.show(result)
+        self.inspector.show(result)
+        self.onQueriesRenamed()
         if result is not None:
             self.ui.scoreLabel.setText(sentence(result.report))
+
+    def onQueriesRenamed(self):
+        self.findings.show(self._result, self.inspector.name)
+
+    def onCrosshairMoved(self, caller, event):
+        self.inspector.follow(caller)
 
     def onCopyFindings(self, checked=False):
         self.findings.copy()
@@ -268,23 +292,24 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 class MaxQuerySegmentationLogic(ScriptedLoadableModuleLogic):
     """The same without a window.
 
-    >>> run = MaxQuerySegmentationLogic().start(ct_node, RunParameters())  # doctest: +SKIP
+    >>> run = MaxQuerySegmentationLogic().start(SegmentRun, ct_node, RunParameters())  # doctest: +SKIP
     """
 
     def getParameterNode(self):
         return MaxQuerySegmentationParameterNode(super().getParameterNode())
 
-    def start(self, ct, parameters: RunParameters, python: str = "") -> SegmentRun:
-        """Starts the engine on a volume node, in Slicer's own Python or in the one at the path `python`.
+    def start(self, kind, ct, parameters: RunParameters, *what, python: str = ""):
+        """Starts a run of the engine, `SegmentRun` or `ResponsesRun`, on a volume node.
 
-        Raises OSError when the CT cannot be written out.
+        In Slicer's own Python or in the one at the path `python`; `what` is what else that kind of run wants. Raises
+        OSError when the CT cannot be written out.
         """
         if python:
             engine = Engine(Path(python), None, slicer.util.startupEnvironment())
         else:
             engine = Engine(Path(shutil.which("PythonSlicer") or "PythonSlicer"))
         folder = Path(tempfile.mkdtemp(prefix="maxquery-", dir=slicer.app.temporaryPath))
-        return SegmentRun(engine, parameters, ct, folder)
+        return kind(engine, parameters, ct, folder, *what)
 
 
 class MaxQuerySegmentationTest(ScriptedLoadableModuleTest):
@@ -299,7 +324,7 @@ class MaxQuerySegmentationTest(ScriptedLoadableModuleTest):
 
         ct = SampleData.downloadSample("CTLiver")
         logic = MaxQuerySegmentationLogic()
-        run = logic.start(ct, RunParameters(), os.environ.get("MAXQUERY_PYTHON", ""))
+        run = logic.start(SegmentRun, ct, RunParameters(), python=os.environ.get("MAXQUERY_PYTHON", ""))
         ends = []
         while not ends:
             ends = [event for event in run.poll() if isinstance(event, End)]

@@ -59,6 +59,18 @@ def show_as_abdomen(ct) -> None:
         display.SetWindowLevelMinMax(*CT_WINDOW_HU)
 
 
+def slice_centre(ct) -> list[float]:
+    """Where the axial slice view is centred, in the CT's own frame (RAS, mm)."""
+    to_world = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed").GetSliceToRAS()
+    place = [to_world.GetElement(row, 3) for row in range(3)]
+    transform = ct.GetParentTransformNode()
+    if transform is not None:
+        to_local = vtk.vtkMatrix4x4()
+        transform.GetMatrixTransformFromWorld(to_local)
+        place = list(to_local.MultiplyPoint([*place, 1.0])[:3])
+    return place
+
+
 def _same_grid(one, other) -> bool:
     matrices = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     for node, matrix in zip((one, other), matrices, strict=True):

@@ -54,3 +54,14 @@ def segment_arguments(phases: Sequence[Path], output: Path, parameters: RunParam
         "segment", *map(str, phases), "--output", str(output), "--bundle", parameters.bundle,
         "--device", parameters.device, "--quality", parameters.quality, "--units", "raw", "--progress", "jsonl",
     ]  # fmt: skip
+
+
+def responses_arguments(
+    phases: Sequence[Path], output: Path, parameters: RunParameters, centre_ras_mm: Sequence[float], size_mm: float
+) -> list[str]:
+    """The arguments of `maxquery responses` for a cube around a place in the CT."""
+    return [
+        "responses", *map(str, phases), "--output", str(output), "--bundle", parameters.bundle,
+        "--device", parameters.device, "--centre", *(f"{mm:.3f}" for mm in centre_ras_mm),
+        "--size", f"{size_mm:g}", "--progress", "jsonl",
+    ]  # fmt: skip

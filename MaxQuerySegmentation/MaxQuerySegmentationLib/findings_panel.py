@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import qt
@@ -31,15 +32,15 @@ class FindingsPanel:
         table.itemChanged.connect(self._changed)
         table.cellClicked.connect(self._clicked)
 
-    def show(self, result: ResultNodes | None) -> None:
-        """Takes up another result, or none."""
+    def show(self, result: ResultNodes | None, query_name: Callable[[int], str] = str) -> None:
+        """Takes up another result, or none. `query_name`: what a query is called."""
         self._result = None  # nothing that changes now was changed by a person
         self.table.setSortingEnabled(False)
         findings = result.report["findings"] if result is not None else []
         self._count = len(findings)
         self.table.setRowCount(self._count)
         for row, finding in enumerate(findings):
-            query = finding["queries"][0] if finding["queries"] else ""
+            query = query_name(finding["queries"][0]) if finding["queries"] else ""
             for column, value in (
                 (TYPE, f"{finding['id']} {finding['label']}"), (OOD, _("yes") if finding["ood"] else ""),
                 (VOLUME, round(finding["volume_ml"], 1)), (LONGEST, round(finding["longest_diameter_mm"])),

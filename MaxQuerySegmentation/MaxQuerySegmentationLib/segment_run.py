@@ -1,19 +1,21 @@
-"""One run on one CT of the scene: written out, segmented by the engine, and loaded when it is done."""
+"""A run of the engine on one CT of the scene: written out, worked on in a child process, and taken up when done."""
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from slicer.i18n import tr as _
 
 from MaxQuerySegmentationLib.child import Child, End, Progress
 from MaxQuerySegmentationLib.ct_input import write_phases
-from MaxQuerySegmentationLib.engine import Engine, RunParameters, segment_arguments
+from MaxQuerySegmentationLib.engine import Engine, RunParameters, responses_arguments, segment_arguments
 from MaxQuerySegmentationLib.result_nodes import ResultNodes, load_result, new_name
 
 
-class SegmentRun:
-    """Starts at once; `poll` it until it gives an `End`, `load` what it left if it is done, and `discard` it.
+class _EngineRun:
+    """Starts at once; `poll` it until it gives an `End`, take what it left if it is done, and `discard` it.
 
     `folder` is the run's own, for the CT and the result; the CT node may be deleted or moved meanwhile.
     """
@@ -26,8 +28,10 @@ class SegmentRun:
         except OSError:
             self.discard()
             raise
-        arguments = segment_arguments(phases, folder / "result", parameters)
-        self._child = Child(engine.command(*arguments), engine.child_environment())
+        self._child = Child(engine.command(*self._arguments(phases, parameters)), engine.child_environment())
+
+    def _arguments(self, phases: list[Path], parameters: RunParameters) -> list[str]:
+        raise NotImplementedError
 
     def seconds(self) -> float:
         return time.monotonic() - self.started_at
@@ -43,6 +47,17 @@ class SegmentRun:
         self._child.kill()
         self.discard()
 
+    def discard(self) -> None:
+        """Removes the run's files; the nodes hold all that is needed."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class SegmentRun(_EngineRun):
+    """Segments the CT."""
+
+    def _arguments(self, phases: list[Path], parameters: RunParameters) -> list[str]:
+        return segment_arguments(phases, self.folder / "result", parameters)
+
     def load(self, scene) -> ResultNodes:
         """The result as nodes, where the CT is now. Raises OSError, also when the CT was deleted meanwhile."""
         ct = scene.GetNodeByID(self.ct_id)
@@ -50,6 +65,19 @@ class SegmentRun:
             raise OSError(_("The CT was deleted during the run, so its result was not loaded."))
         return load_result(scene, self.folder / "result", ct, new_name(scene, ct))
 
-    def discard(self) -> None:
-        """Removes the run's files; the nodes hold all that is needed."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+class ResponsesRun(_EngineRun):
+    """Asks every query in a cube of `size_mm` around a place in the CT's own frame (RAS, mm)."""
+
+    def __init__(self, engine, parameters, ct, folder, centre_ras_mm: Sequence[float], size_mm: float):
+        self.centre_ras_mm, self.size_mm = centre_ras_mm, size_mm
+        super().__init__(engine, parameters, ct, folder)
+
+    def _arguments(self, phases: list[Path], parameters: RunParameters) -> list[str]:
+        output = self.folder / "responses.npz"
+        return responses_arguments(phases, output, parameters, self.centre_ras_mm, self.size_mm)
+
+    def load(self) -> tuple[np.ndarray, np.ndarray]:
+        """R `(N, z, y, x)` float32, and `(4, 4)`: its voxel index (x, y, z) to the CT's own frame. Raises OSError."""
+        with np.load(self.folder / "responses.npz", allow_pickle=False) as stored:
+            return stored["values"].astype(np.float32), stored["to_ras"]

@@ -29,11 +29,6 @@ class Responses:
         with path.open("wb") as file:
             np.savez_compressed(file, values=self.values.astype(np.float16), to_ras=self.to_ras)
 
-    @classmethod
-    def load(cls, path: Path) -> "Responses":
-        with np.load(path, allow_pickle=False) as stored:
-            return cls(stored["values"].astype(np.float32), stored["to_ras"])
-
 
 def responses_in(
     volume: Volume,

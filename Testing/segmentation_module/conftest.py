@@ -50,6 +50,9 @@ def scene(monkeypatch):
         scene.AddNode(node).SetOrientation(orientation)
         layers = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode", name)
         layers.SetLayoutName(name)
+    crosshair = slicer.vtkMRMLCrosshairNode()
+    crosshair.SetSingletonTag("default")
+    scene.AddNode(crosshair)
     yield scene
     scene.Clear(1)
 
@@ -58,7 +61,7 @@ def scene(monkeypatch):
 def case_files(tmp_path_factory) -> SimpleNamespace:
     """What the engine leaves: a liver with a cyst, and heat in it and beyond; the CT beside."""
     from maxquery.calibration import CalibrationTable
-    from maxquery.labels import Label
+    from maxquery.labels import Label, Query
     from maxquery.result import Finding, Prediction
     from maxquery.segmentation_file import write_nrrd
     from maxquery.volume import Grid, Volume
@@ -77,8 +80,8 @@ def case_files(tmp_path_factory) -> SimpleNamespace:
         Label(2, "Cyst", "tumour", (70, 160, 240)),
     )
     findings = (
-        Finding(1, "OOD region", True, 2.0, 16.0, 15.0, (0.0, -6.0, 50.0), 97.5, 99.9, (3, 4)),
-        Finding(2, "Cyst", False, 1.0, 12.0, 9.0, (2.0, -4.0, 54.0), 50.0, 60.0, (5,)),
+        Finding(1, "OOD region", True, 2.0, 16.0, 15.0, (0.0, -6.0, 50.0), 97.5, 99.9, (3,)),
+        Finding(2, "Cyst", False, 1.0, 12.0, 9.0, (2.0, -4.0, 54.0), 50.0, 60.0, (2,)),
     )
     ct = Volume(np.where(distance < 26, 110, -50)[None].astype(np.float32), grid)
     # Raw scores that the calibration below turns into these percentiles.
@@ -89,7 +92,12 @@ def case_files(tmp_path_factory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("case")
     report = {
         "findings": [asdict(finding) for finding in findings], "case_score": {"raw": -3.0, "percentile": 97.2},
-        "volumes_ml": {"liver": 70.0, "Cyst": 1.0}, "calibration": calibration.to_json(), "queries": [],
+        "volumes_ml": {"liver": 70.0, "Cyst": 1.0}, "calibration": calibration.to_json(),
+        "bundle": {"name": "test", "version": "1"},
+        "queries": [
+            asdict(Query(0, "background", (0.9, 0.1, 0.0))), asdict(Query(1, "organ", (0.1, 0.8, 0.1))),
+            asdict(Query(2, "tumour", (0.0, 0.1, 0.9), name="cyst wall")), asdict(Query(3, "tumour", (0.2, 0.2, 0.6))),
+        ],
     }  # fmt: skip
     write_results(
         folder / "result", prediction, raw.astype(np.float32), "raw", report, percentile=percentile, ct=ct,

@@ -130,6 +130,16 @@ class ctkPathLineEdit(QtWidgets.QLineEdit):
     currentPath = QtCore.Property(str, lambda self: self.text(), lambda self, path: self.setText(path))
 
 
+class qMRMLPlotView(QtWidgets.QWidget):
+    """where Slicer draws a plot chart node; here it only knows its node."""
+
+    def setMRMLScene(self, scene) -> None:
+        pass
+
+    def setMRMLPlotViewNode(self, node) -> None:
+        self.node = node
+
+
 class qMRMLWidget(QtWidgets.QWidget):
     def setMRMLScene(self, scene) -> None:
         for box in self.findChildren(qMRMLNodeComboBox):
@@ -270,7 +280,9 @@ def load_module(temporary: Path) -> ModuleType:
     # Every package is there already; what is asked for is remembered.
     slicer.packaging = SimpleNamespace(asked=[], load_requirements=lambda path: path.read_text("utf-8").splitlines())
     slicer.packaging.pip_ensure = lambda packages, requester: slicer.packaging.asked.append(packages)
-    slicer.app = SimpleNamespace(temporaryPath=str(temporary))
+    slicer.qMRMLPlotView = qMRMLPlotView
+    settings = temporary / "settings" / "Slicer.ini"
+    slicer.app = SimpleNamespace(temporaryPath=str(temporary), slicerUserSettingsFilePath=str(settings))
     module = ModuleType("MaxQuerySegmentation")
     sys.modules[module.__name__] = module
     exec(compile(MODULE.read_text("utf-8"), str(MODULE), "exec"), module.__dict__)

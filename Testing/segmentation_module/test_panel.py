@@ -8,7 +8,11 @@ import slicer
 
 pytest.importorskip("PySide6.QtWidgets", reason="needs Qt and its system libraries", exc_type=ImportError)
 
+from MaxQuerySegmentationLib.ct_input import slice_centre
+
 from . import host
+
+findings_panel = inspector_panel = None  # they need the stand-ins, which `panel` makes
 
 
 @pytest.fixture
@@ -18,6 +22,9 @@ def panel(scene, ct_node, tiny_model, monkeypatch, tmp_path):
     tiny = module.InstalledModel("An untrained model. Version 0.", ("venous",))
     monkeypatch.setattr(module, "installed_models", lambda: {str(tiny_model): tiny})
     monkeypatch.setattr(module.shutil, "which", lambda name: sys.executable)  # PythonSlicer
+    global findings_panel, inspector_panel
+    findings_panel = sys.modules["MaxQuerySegmentationLib.findings_panel"]
+    inspector_panel = sys.modules["MaxQuerySegmentationLib.inspector_panel"]
     widget = module.MaxQuerySegmentationWidget()
     widget.setup()
     widget._parameters.model = str(tiny_model)
@@ -52,7 +59,7 @@ def test_one_click_brings_the_result_into_the_scene_and_the_panel(panel, ct_node
     assert panel.ui.errorFrame.isHidden(), panel.ui.errorLabel.text()
     assert not panel.ui.resultFrame.isHidden()
     assert panel._result.ct is ct_node and "ml" in panel.ui.scoreLabel.text()
-    assert panel.ui.findingsTable.rowCount() == len(panel._result.report["findings"])
+    assert len(panel.findings.rows()) == 1 + len(panel._result.report["findings"])
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("maxquery-")], "the run's files are gone"
 
 
@@ -118,3 +125,83 @@ def test_closing_the_scene_ends_the_run(panel):
     process = panel._run._child._process
     slicer.mrmlScene.Clear(0)
     assert panel._run is None and process.poll() is not None
+
+
+@pytest.fixture
+def with_result(panel, result):
+    panel.showLatestResult()
+    return panel
+
+
+def test_a_click_on_a_finding_brings_every_view_there(with_result):
+    table = with_result.ui.findingsTable
+    table.sortItems(findings_panel.VOLUME)  # the smaller one first
+    table.cellClicked.emit(0, findings_panel.TYPE)
+    assert table.item(0, findings_panel.TYPE).text() == "2 Cyst"
+    views = [slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}") for name in ("Yellow", "Green", "Red")]
+    through = [view.GetSliceToRAS().GetElement(axis, 3) for axis, view in enumerate(views)]
+    assert through == pytest.approx([2.0, -4.0, 54.0])
+
+
+def test_ticks_and_comments_are_kept_with_the_case(with_result):
+    table = with_result.ui.findingsTable
+    table.item(0, findings_panel.REVIEWED).setCheckState(host.QtCore.Qt.Checked)
+    table.item(0, findings_panel.COMMENT).setText("ask for MR")
+    table.item(1, findings_panel.SHOWN).setCheckState(host.QtCore.Qt.Unchecked)
+    assert not with_result._result.points.GetNthControlPointVisibility(1)
+    with_result._show(with_result._result)  # as after a reload
+    _, first, second = with_result.findings.rows()
+    assert (first[findings_panel.REVIEWED], first[findings_panel.COMMENT]) == ("yes", "ask for MR")
+    assert (second[findings_panel.SHOWN], second[findings_panel.REVIEWED]) == ("", "")
+    assert with_result._result.findings.GetTable().GetColumnByName("comment").GetValue(0) == "ask for MR"
+
+
+def test_the_findings_go_to_the_clipboard_and_to_a_file(with_result, tmp_path):
+    with_result.ui.copyButton.click()
+    lines = host.QtWidgets.QApplication.clipboard().text().splitlines()
+    assert len(lines) == 3 and lines[1].split("\t")[1:4] == ["1 OOD region", "yes", "2"]
+    with_result.findings.save(tmp_path / "findings.csv")
+    saved = (tmp_path / "findings.csv").read_text("utf-8-sig").splitlines()
+    assert saved[2] == "yes,2 Cyst,,1,12,9,50,2 cyst wall,,"
+
+
+def test_a_querys_name_is_shown_wherever_it_appears(with_result):
+    table = with_result.ui.queriesTable
+    assert [table.item(row, inspector_panel.NAME).text() for row in range(4)] == [
+        "background 0", "organ 1", "cyst wall", "tumour 3"
+    ]  # fmt: skip
+    table.item(3, inspector_panel.NAME).setText("rim")
+    with_result.ui.clustersCheck.setChecked(True)
+    assert with_result._result.clusters.GetNodeReference("MaxQuery.Colours").GetColorName(4) == "rim"
+    assert with_result.findings.rows()[1][findings_panel.QUERY] == "3 rim"
+    with_result._show(with_result._result)
+    assert table.item(3, inspector_panel.NAME).text() == "rim"
+
+
+def test_one_query_is_left_when_it_alone_is_wanted(with_result):
+    with_result.ui.clustersCheck.setChecked(True)
+    with_result.ui.isolateCheck.setChecked(True)
+    with_result.ui.queriesTable.selectRow(2)
+    colours, colour = with_result._result.clusters.GetNodeReference("MaxQuery.Colours"), [0.0] * 4
+    visible = []
+    for entry in range(1, 5):
+        colours.GetColor(entry, colour)
+        visible.append(colour[3])
+    assert visible == [0, 0, 1, 0]
+
+
+def test_every_query_answers_around_the_views_centre_and_the_chart_follows_the_crosshair(panel):
+    run(panel)
+    assert not panel.ui.pictureButton.isEnabled()
+    panel.ui.responsesButton.click()
+    wait(panel, lambda: panel._run is None)
+    assert panel.ui.errorFrame.isHidden(), panel.ui.errorLabel.text()
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    crosshair.SetCursorPositionRAS(slice_centre(panel._result.ct))
+    assert panel.inspector._chart.chart.GetTitle().startswith("max R ")
+    panel.ui.responseSelector.setCurrentText("tumour")
+    layers = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    assert layers.GetForegroundVolumeID() == panel.inspector.responses.volume.GetID()
+    panel.ui.responseSelector.setCurrentIndex(0)
+    assert layers.GetForegroundVolumeID() == panel._result.anomaly.GetID()
+    assert panel.ui.pictureButton.isEnabled()

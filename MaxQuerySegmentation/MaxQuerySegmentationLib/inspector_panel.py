@@ -1,0 +1,290 @@
+"""The section 'Query inspector' of the panel: what each query owns, what it is called, and what it answers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from MaxQuerySegmentationLib.cluster_map import ClusterMap
+from MaxQuerySegmentationLib.ct_input import slice_centre
+from MaxQuerySegmentationLib.query_notes import QueryNote, QueryNotes
+from MaxQuerySegmentationLib.query_usage import QueryUsage
+from MaxQuerySegmentationLib.response_views import ResponseChart, ResponseViews
+from MaxQuerySegmentationLib.result_nodes import ResultNodes, results_in
+
+QUERY, NAME, CLASS, VOLUME, RESPONSE, OTHER, NOTE = range(7)
+COLUMNS = (_("Query"), _("Name"), _("Class"), _("ml"), _("Mean R"), _("Other, ml"), _("Note"))
+_GROUPS = ("background", "organ", "tumour")
+
+
+class InspectorPanel:
+    """Shows a result's queries.
+
+    `ui`: the panel's widgets; `notes_folder`: where a person's names are kept; `show_heatmap`: brings the heatmap back
+    where a response was shown; `renamed`: hears that names have changed.
+    """
+
+    def __init__(self, ui, notes_folder: Path, show_heatmap: Callable[[], None], renamed: Callable[[], None]):
+        self.ui, self.notes_folder, self.show_heatmap, self.renamed = ui, notes_folder, show_heatmap, renamed
+        self.result: ResultNodes | None = None
+        self.notes: QueryNotes | None = None
+        self.responses: ResponseViews | None = None
+        self._clusters: ClusterMap | None = None
+        self._chart: ResponseChart | None = None
+        self._filling = False
+        for column, title in enumerate(COLUMNS):
+            ui.queriesTable.insertColumn(column)
+            ui.queriesTable.setHorizontalHeaderItem(column, qt.QTableWidgetItem(title))
+        self._make_chart_view()
+        ui.queriesTable.itemChanged.connect(self._edited)
+        ui.queriesTable.itemSelectionChanged.connect(self._isolate)
+        ui.queriesTable.itemDoubleClicked.connect(self._choose_colour)
+        ui.clustersCheck.toggled.connect(self._isolate)
+        ui.isolateCheck.toggled.connect(self._isolate)
+        ui.compareSelector.currentTextChanged.connect(self._compare)
+        ui.responseSelector.currentTextChanged.connect(self._show_response)
+        ui.importNotesButton.clicked.connect(self._import)
+        ui.exportNotesButton.clicked.connect(self._export)
+        ui.pictureButton.clicked.connect(self._picture)
+
+    def show(self, result: ResultNodes | None) -> None:
+        """Takes up another result, or none."""
+        self.forget_responses()
+        if self._clusters is not None:
+            self._clusters.hide()
+        self.result = self.notes = self._clusters = None
+        self.ui.queriesTable.setRowCount(0)
+        if result is None or not result.report["queries"]:
+            return
+        bundle = result.report["bundle"]
+        file = self.notes_folder / f"{bundle['name']} {bundle['version']}.json"
+        self.notes = QueryNotes(result.report["queries"], file)
+        self.result, self.usage = result, QueryUsage.of(result)
+        self._clusters = ClusterMap(slicer.mrmlScene, result, self.notes)
+        self._fill_table()
+        self.ui.compareSelector.clear()
+        others = [other.name for other in results_in(slicer.mrmlScene) if other.name != result.name]
+        self.ui.compareSelector.addItems([_("no other case"), *others])
+        self._isolate()
+
+    def name(self, query: int) -> str:
+        """A query's number and what it is called."""
+        return f"{query} {self.notes[query].name}" if self.notes is not None else str(query)
+
+    # The queries
+
+    def _fill_table(self) -> None:
+        self._filling = True
+        table, labels = self.ui.queriesTable, ["background", *self.result.report["volumes_ml"]]
+        table.setSortingEnabled(False)
+        table.setRowCount(len(self.notes))
+        for query, described in enumerate(self.result.report["queries"]):
+            shares = described["class_probabilities"]
+            best = int(np.argmax(shares))
+            mean = self.usage.mean_response[query]
+            for column, value in (
+                (QUERY, query), (NAME, self.notes[query].name), (CLASS, f"{labels[best]} {100 * shares[best]:.0f} %"),
+                (VOLUME, round(float(self.usage.volume_ml[query]), 1)),
+                (RESPONSE, "" if np.isnan(mean) else round(float(mean), 2)), (OTHER, ""),
+                (NOTE, self.notes[query].note),
+            ):  # fmt: skip
+                table.setItem(query, column, self._item(query, column, value))
+        table.setSortingEnabled(True)
+        table.resizeColumnsToContents()
+        self._filling = False
+
+    def _item(self, query: int, column: int, value):
+        item = qt.QTableWidgetItem()
+        item.setData(qt.Qt.DisplayRole, value)
+        item.setData(qt.Qt.UserRole, query)
+        flags = qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable
+        item.setFlags(flags | qt.Qt.ItemIsEditable if column in (NAME, NOTE) else flags)
+        if column == QUERY:
+            item.setBackground(qt.QBrush(qt.QColor(*(round(255 * c) for c in self.notes[query].colour))))
+        return item
+
+    def _edited(self, item) -> None:
+        if self._filling or self.notes is None or item.column() not in (NAME, NOTE):
+            return
+        query = item.data(qt.Qt.UserRole)
+        old = self.notes[query]
+        named = item.column() == NAME
+        new = QueryNote(item.text() if named else old.name, old.colour, old.note if named else item.text())
+        self._keep(query, new)
+
+    def _choose_colour(self, item) -> None:
+        if item.column() != QUERY:
+            return
+        query = item.data(qt.Qt.UserRole)
+        old = self.notes[query]
+        colour = qt.QColorDialog.getColor(qt.QColor(*(round(255 * c) for c in old.colour)))
+        if colour.isValid():
+            rgb = (colour.redF(), colour.greenF(), colour.blueF())
+            self._keep(query, QueryNote(old.name, rgb, old.note))
+            self._filling = True
+            item.setBackground(qt.QBrush(colour))
+            self._filling = False
+
+    def _keep(self, query: int, note: QueryNote) -> None:
+        try:
+            self.notes.set(query, note)
+        except OSError as error:
+            self.ui.inspectorLabel.setText(_("The note was not saved: {error}").format(error=error))
+        self._isolate()
+        self.renamed()
+
+    def _import(self, checked: bool = False) -> None:
+        path = qt.QFileDialog.getOpenFileName(
+            self.ui.queriesTable, _("Names and notes of queries"), "", "JSON (*.json)"
+        )
+        self._with_file(path, self._take_over)
+
+    def _take_over(self, path: Path) -> None:
+        self.notes.read(path)
+        self.notes.write(self.notes.file)
+        self._fill_table()
+        self._isolate()
+        self.renamed()
+
+    def _export(self, checked: bool = False) -> None:
+        path = qt.QFileDialog.getSaveFileName(
+            self.ui.queriesTable, _("Names and notes of queries"), "queries.json", "JSON (*.json)"
+        )
+        self._with_file(path, self.notes.write)
+
+    def _with_file(self, path: str, work) -> None:
+        if path:
+            try:
+                work(Path(path))
+            except (OSError, ValueError) as error:
+                self.ui.inspectorLabel.setText(str(error))
+
+    # What they own
+
+    def selected(self) -> int | None:
+        items = self.ui.queriesTable.selectedItems()
+        return items[0].data(qt.Qt.UserRole) if items else None
+
+    def _isolate(self, *_changed) -> None:
+        """The cluster map as the check boxes and the selection want it."""
+        if self._clusters is None:
+            return
+        if self.ui.clustersCheck.isChecked():
+            self._clusters.only(self.selected() if self.ui.isolateCheck.isChecked() else None)
+            self._clusters.show()
+        else:
+            self._clusters.hide()
+
+    def _compare(self, name: str) -> None:
+        other = next((each for each in results_in(slicer.mrmlScene) if each.name == name), None)
+        if self.result is None:
+            return
+        usage = QueryUsage.of(other) if other is not None else None
+        same = usage is not None and len(usage.volume_ml) == len(self.notes)
+        self._filling = True
+        self.ui.queriesTable.setSortingEnabled(False)
+        for row in range(len(self.notes)):
+            item = self.ui.queriesTable.item(row, OTHER)
+            query = item.data(qt.Qt.UserRole)
+            item.setData(qt.Qt.DisplayRole, round(float(usage.volume_ml[query]), 1) if same else "")
+        self.ui.queriesTable.setSortingEnabled(True)
+        self._filling = False
+
+    # What they answer
+
+    def _make_chart_view(self) -> None:
+        self._chart_view = slicer.qMRMLPlotView()
+        self._chart_view.setMinimumHeight(220)
+        self._chart_view.setMRMLScene(slicer.mrmlScene)
+        self.ui.chartFrame.layout().addWidget(self._chart_view)
+
+    def take_responses(self, values: np.ndarray, to_ras: np.ndarray) -> None:
+        """Shows R `(N, z, y, x)` of a region: the chart follows the crosshair from now on."""
+        self.forget_responses()
+        groups = [query["group"] for query in self.result.report["queries"]]
+        scene, limits = slicer.mrmlScene, (float(values.min()), float(values.max()))
+        self.responses = ResponseViews(scene, self.result.ct, values, to_ras, groups)
+        self._chart = ResponseChart(scene, self.notes, groups, limits)
+        view = scene.GetSingletonNode("MaxQuery", "vtkMRMLPlotViewNode")
+        if view is None:
+            view = slicer.vtkMRMLPlotViewNode()
+            view.SetSingletonTag("MaxQuery")
+            view.SetLayoutName("MaxQuery")
+            view.SetSaveWithScene(False)
+            view = scene.AddNode(view)
+        view.SetPlotChartNodeID(self._chart.chart.GetID())
+        self._chart_view.setMRMLPlotViewNode(view)
+        self.ui.responseSelector.clear()
+        self.ui.responseSelector.addItems(
+            [_("heatmap"), *_GROUPS, *map(self.name, range(len(self.notes)))]
+        )
+        self.ui.pictureButton.setEnabled(True)
+        self.ui.pictureButton.setToolTip(_("Every query on the present axial slice, as PNG or PDF."))
+        self.ui.inspectorLabel.setText(_("Move the mouse over the region: the chart shows every query's response."))
+
+    def forget_responses(self) -> None:
+        for views in (self.responses, self._chart):
+            if views is not None:
+                views.remove()
+        self.responses = self._chart = None
+        self.ui.responseSelector.clear()
+        self.ui.pictureButton.setEnabled(False)
+        self.ui.pictureButton.setToolTip(_("Ask every query first."))
+
+    def _show_response(self, text: str) -> None:
+        """Puts the map that was chosen over the CT, in place of the heatmap."""
+        if self.responses is None or not text:
+            return
+        kind = "vtkMRMLSliceCompositeNode"
+        layers = [
+            slicer.mrmlScene.GetNthNodeByClass(n, kind) for n in range(slicer.mrmlScene.GetNumberOfNodesByClass(kind))
+        ]
+        first = text.split(" ", 1)[0]
+        if first in _GROUPS or first.isdigit():
+            self.responses.map_of(int(first) if first.isdigit() else first)
+            for each in layers:
+                each.SetForegroundVolumeID(self.responses.volume.GetID())
+                each.SetForegroundOpacity(0.6)
+        else:
+            self.show_heatmap()
+
+    def _picture(self, checked: bool = False) -> None:
+        """All queries on the slice through the middle of the axial view, as a file."""
+        path = qt.QFileDialog.getSaveFileName(
+            self.ui.queriesTable, _("Picture of all queries"), "queries.png", "PNG (*.png);;PDF (*.pdf)"
+        )
+        if not path:
+            return
+        slicer.packaging.pip_ensure(["matplotlib>=3.8"], requester=_("MaxQuery Segmentation"))
+        self._with_file(path, self.draw)
+
+    def draw(self, path: Path) -> None:
+        """Raises OSError when the file cannot be written."""
+        from maxquery.query_picture import write_query_picture
+
+        ct_hu, responses, pixel_mm = self.responses.axial_slice(slice_centre(self.result.ct))
+        bundle = self.result.report["bundle"]
+        titles = [self.name(query) for query in range(len(self.notes))]
+        write_query_picture(
+            path, ct_hu, responses, titles, self.responses.groups, pixel_mm, f"{bundle['name']} {bundle['version']}"
+        )
+
+    def follow(self, crosshair) -> None:
+        """Brings the chart to where the crosshair node's cursor is."""
+        position = [0.0, 0.0, 0.0]
+        if self.responses is None or not crosshair.GetCursorPositionRAS(position):
+            return
+        responses = self.responses.at(position)
+        if responses is not None:
+            percentile = self._percentile(float(responses.max()))
+            self._chart.show(responses, percentile)
+
+    def _percentile(self, strongest: float) -> float:
+        from maxquery.calibration import CalibrationTable
+
+        calibration = self.result.report["calibration"]
+        table = CalibrationTable(tuple(calibration["values"]), tuple(calibration["percents"]))
+        return float(table.percentile(np.array([-strongest]))[0])

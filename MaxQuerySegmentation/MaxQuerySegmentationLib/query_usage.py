@@ -1,0 +1,28 @@
+"""How much each query owns in a case, and how strongly it responds there."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+
+from MaxQuerySegmentationLib.result_nodes import ResultNodes
+
+
+@dataclass(frozen=True)
+class QueryUsage:
+    """`volume_ml` and `mean_response` (NaN where it owns nothing) of each query, `(N,)` both."""
+
+    volume_ml: np.ndarray
+    mean_response: np.ndarray
+
+    @classmethod
+    def of(cls, result: ResultNodes) -> "QueryUsage":
+        """The owner's response is the largest, and the raw anomaly is minus that: nothing more is needed."""
+        queries = len(result.report["queries"])
+        owners = slicer.util.arrayFromVolume(result.clusters).ravel()
+        raw = slicer.util.arrayFromVolume(result.raw).ravel()
+        voxels = np.bincount(owners, minlength=queries + 1)[1 : queries + 1]
+        sums = np.bincount(owners, weights=raw, minlength=queries + 1)[1 : queries + 1]
+        voxel_ml = float(np.prod(result.raw.GetSpacing())) / 1000
+        with np.errstate(invalid="ignore"):
+            return cls(voxels * voxel_ml, -sums / np.where(voxels, voxels, np.nan))
