@@ -85,7 +85,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.logic = None
         self._parameters = None
         self._guiTag = None
-        self._run: SegmentRun | None = None
+        self._run: SegmentRun | ResponsesRun | None = None
         self._result: ResultNodes | None = None
 
     def setup(self):
@@ -230,7 +230,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._run = None
         self.ui.progressFrame.setVisible(False)
 
-    def _ended(self, run: SegmentRun, end: End):
+    def _ended(self, run: SegmentRun | ResponsesRun, end: End):
         try:
             if end.outcome == "done" and isinstance(run, ResponsesRun):
                 self.inspector.take_responses(*run.load())

@@ -1,7 +1,5 @@
 """One anomaly map in three units: which score a threshold is in another unit, exactly as the engine has it."""
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 UNITS = ("percentile", "minmax", "raw")
@@ -14,24 +12,23 @@ class AnomalyScale:
     The engine's maps hold 16-bit scores, so these are at most 63,488 steps from its lowest to its highest, and what
     is true of a score is true of its step.
 
-    `lowest`, `highest`: of the raw map; `calibration`: report.json's `values` (raw) and `percents`.
+    `lowest`, `highest`: of the raw map; `calibration`: the model's `maxquery.calibration.CalibrationTable`.
 
-    >>> scale = AnomalyScale(-4.0, 2.0, {"values": [-4.0, 0.0], "percents": [0.0, 100.0]})
+    >>> scale = AnomalyScale(-4.0, 2.0, CalibrationTable((-4.0, 0.0), (0.0, 100.0)))
     >>> scale.convert(50.0, "percentile", "raw"), scale.convert(1.0, "minmax", "raw")
     (-2.0, 2.0)
     """
 
-    def __init__(self, lowest: float, highest: float, calibration: Mapping[str, Sequence[float]]):
-        from maxquery.calibration import CalibrationTable, in_units
+    def __init__(self, lowest: float, highest: float, calibration):
+        from maxquery.calibration import in_units
 
-        self.table = CalibrationTable(tuple(calibration["values"]), tuple(calibration["percents"]))
         scores = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
         scores = np.unique(scores[np.isfinite(scores)].astype(np.float32))
         self._raw = scores[(scores >= np.float32(lowest)) & (scores <= np.float32(highest))]
-        self._in = {units: in_units(self._raw, units, self.table) for units in UNITS}
+        self._in = {units: in_units(self._raw, units, calibration) for units in UNITS}
 
     @classmethod
-    def of(cls, raw: np.ndarray, calibration: Mapping[str, Sequence[float]]) -> "AnomalyScale":
+    def of(cls, raw: np.ndarray, calibration) -> "AnomalyScale":
         return cls(float(raw.min()), float(raw.max()), calibration)
 
     def steps(self, raw: np.ndarray) -> np.ndarray:

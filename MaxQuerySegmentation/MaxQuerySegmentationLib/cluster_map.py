@@ -12,7 +12,7 @@ class ClusterMap:
     """Shows a result's cluster map in its queries' names and colours: all of them, or one."""
 
     def __init__(self, scene, result: ResultNodes, notes: QueryNotes):
-        self.scene, self.clusters, self.notes = scene, result.clusters, notes
+        self.clusters, self.notes = result.clusters, notes
         self.colours = _colour_table(scene, result, len(notes))
         self.clusters.CreateDefaultDisplayNodes()
         self.clusters.GetDisplayNode().SetAndObserveColorNodeID(self.colours.GetID())
@@ -25,18 +25,12 @@ class ClusterMap:
             self.colours.SetColor(number + 1, note.name, *note.colour, float(visible))
 
     def show(self) -> None:
-        for layers in self._layers():
-            layers.SetLabelVolumeID(self.clusters.GetID())
-            layers.SetLabelOpacity(_OPACITY)
+        slicer.util.setSliceViewerLayers(label=self.clusters, labelOpacity=_OPACITY)
 
     def hide(self) -> None:
-        for layers in self._layers():
+        for layers in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
             if layers.GetLabelVolumeID() == self.clusters.GetID():
                 layers.SetLabelVolumeID(None)
-
-    def _layers(self) -> list:
-        kind = "vtkMRMLSliceCompositeNode"
-        return [self.scene.GetNthNodeByClass(n, kind) for n in range(self.scene.GetNumberOfNodesByClass(kind))]
 
 
 def _colour_table(scene, result: ResultNodes, queries: int):

@@ -62,13 +62,16 @@ def show_as_abdomen(ct) -> None:
 def slice_centre(ct) -> list[float]:
     """Where the axial slice view is centred, in the CT's own frame (RAS, mm)."""
     to_world = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed").GetSliceToRAS()
-    place = [to_world.GetElement(row, 3) for row in range(3)]
+    return in_own_frame(ct, [to_world.GetElement(row, 3) for row in range(3)])
+
+
+def in_own_frame(ct, world_ras_mm: Sequence[float]) -> list[float]:
+    """Where a place in the world lies below the CT's transform (RAS, mm)."""
+    to_local = vtk.vtkMatrix4x4()
     transform = ct.GetParentTransformNode()
     if transform is not None:
-        to_local = vtk.vtkMatrix4x4()
         transform.GetMatrixTransformFromWorld(to_local)
-        place = list(to_local.MultiplyPoint([*place, 1.0])[:3])
-    return place
+    return list(to_local.MultiplyPoint([*world_ras_mm, 1.0])[:3])
 
 
 def _same_grid(one, other) -> bool:

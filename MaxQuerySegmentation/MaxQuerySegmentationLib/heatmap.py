@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import slicer
 from slicer.i18n import tr as _
 
-from MaxQuerySegmentationLib.anomaly_scale import AnomalyScale
 from MaxQuerySegmentationLib.result_nodes import ResultNodes
 
 NAME = "MaxQuery heat"
@@ -18,8 +17,8 @@ class Heatmap:
     `colours`: sRGB 0…1, lowest first.
     """
 
-    def __init__(self, scene, result: ResultNodes, scale: AnomalyScale, colours: Sequence[Sequence[float]]):
-        self.scene, self.result, self.scale = scene, result, scale
+    def __init__(self, scene, result: ResultNodes, colours: Sequence[Sequence[float]]):
+        self.scene, self.result = scene, result
         self._colours = _colour_node(scene, colours)
         self._volume = None
         self.set_units("percentile")
@@ -57,11 +56,8 @@ class Heatmap:
 
     def show(self, opacity: float) -> None:
         """In every slice view, with the CT behind it."""
-        for layers in self._layers():
-            if self.result.ct is not None:
-                layers.SetBackgroundVolumeID(self.result.ct.GetID())
-            layers.SetForegroundVolumeID(self._volume.GetID())
-            layers.SetForegroundOpacity(opacity)
+        behind = self.result.ct if self.result.ct is not None else "keep-current"
+        slicer.util.setSliceViewerLayers(background=behind, foreground=self._volume, foregroundOpacity=opacity)
         self.legend.SetVisibility(True)
 
     def hide(self) -> None:
@@ -70,12 +66,10 @@ class Heatmap:
         self.legend.SetVisibility(False)
 
     def _showing(self) -> list:
-        shown = None if self._volume is None else self._volume.GetID()
-        return [layers for layers in self._layers() if shown and layers.GetForegroundVolumeID() == shown]
-
-    def _layers(self) -> list:
-        kind = "vtkMRMLSliceCompositeNode"
-        return [self.scene.GetNthNodeByClass(n, kind) for n in range(self.scene.GetNumberOfNodesByClass(kind))]
+        if self._volume is None:
+            return []
+        every = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        return [layers for layers in every if layers.GetForegroundVolumeID() == self._volume.GetID()]
 
 
 def _volume_in(scene, result: ResultNodes, units: str):

@@ -40,9 +40,9 @@ class HeatmapPanel:
         self._chosen, self._region, self._units = chosen, "", chosen.units
         if result is not None:
             raw = slicer.util.arrayFromVolume(result.raw)
-            self.scale = AnomalyScale.of(raw, result.report["calibration"])
+            self.scale = AnomalyScale.of(raw, result.calibration)
             self.result = result
-            self.heatmap = Heatmap(slicer.mrmlScene, result, self.scale, heat_colours())
+            self.heatmap = Heatmap(slicer.mrmlScene, result, heat_colours())
             self._set_bounds()
             self.apply(chosen)
 

@@ -62,7 +62,7 @@ class InspectorPanel:
         bundle = result.report["bundle"]
         file = self.notes_folder / f"{bundle['name']} {bundle['version']}.json"
         self.notes = QueryNotes(result.report["queries"], file)
-        self.result, self.usage = result, QueryUsage.of(result)
+        self.result, self.usage, self._calibration = result, QueryUsage.of(result), result.calibration
         self._clusters = ClusterMap(slicer.mrmlScene, result, self.notes)
         self._fill_table()
         self.ui.compareSelector.clear()
@@ -238,16 +238,10 @@ class InspectorPanel:
         """Puts the map that was chosen over the CT, in place of the heatmap."""
         if self.responses is None or not text:
             return
-        kind = "vtkMRMLSliceCompositeNode"
-        layers = [
-            slicer.mrmlScene.GetNthNodeByClass(n, kind) for n in range(slicer.mrmlScene.GetNumberOfNodesByClass(kind))
-        ]
         first = text.split(" ", 1)[0]
         if first in _GROUPS or first.isdigit():
             self.responses.map_of(int(first) if first.isdigit() else first)
-            for each in layers:
-                each.SetForegroundVolumeID(self.responses.volume.GetID())
-                each.SetForegroundOpacity(0.6)
+            slicer.util.setSliceViewerLayers(foreground=self.responses.volume, foregroundOpacity=0.6)
         else:
             self.show_heatmap()
 
@@ -279,12 +273,4 @@ class InspectorPanel:
             return
         responses = self.responses.at(position)
         if responses is not None:
-            percentile = self._percentile(float(responses.max()))
-            self._chart.show(responses, percentile)
-
-    def _percentile(self, strongest: float) -> float:
-        from maxquery.calibration import CalibrationTable
-
-        calibration = self.result.report["calibration"]
-        table = CalibrationTable(tuple(calibration["values"]), tuple(calibration["percents"]))
-        return float(table.percentile(np.array([-strongest]))[0])
+            self._chart.show(responses, float(self._calibration.percentile(-responses.max(keepdims=True))[0]))

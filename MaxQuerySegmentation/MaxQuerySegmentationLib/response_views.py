@@ -7,6 +7,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from MaxQuerySegmentationLib.ct_input import in_own_frame
 from MaxQuerySegmentationLib.query_notes import QueryNotes
 
 
@@ -37,13 +38,7 @@ class ResponseViews:
 
     def at(self, ras_mm: Sequence[float]) -> np.ndarray | None:
         """R `(N,)` of the voxel at a place in the world, None outside the region."""
-        position = np.array([*ras_mm, 1.0])
-        transform = self.ct.GetParentTransformNode()
-        if transform is not None:
-            to_local = vtk.vtkMatrix4x4()
-            transform.GetMatrixTransformFromWorld(to_local)
-            position = slicer.util.arrayFromVTKMatrix(to_local) @ position
-        x, y, z = np.rint((self._to_voxel @ position)[:3]).astype(int)
+        x, y, z = np.rint((self._to_voxel @ [*in_own_frame(self.ct, ras_mm), 1.0])[:3]).astype(int)
         depth, height, width = self.values.shape[1:]
         if not (0 <= z < depth and 0 <= y < height and 0 <= x < width):
             return None

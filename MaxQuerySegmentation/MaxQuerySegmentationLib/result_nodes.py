@@ -37,6 +37,11 @@ class ResultNodes:
         return json.loads(self.provenance.GetText())
 
     @property
+    def calibration(self):
+        """The engine's `CalibrationTable` of the model that ran."""
+        return _calibration(self.provenance)
+
+    @property
     def name(self) -> str:
         return self.provenance.GetAttribute(_CASE)
 
@@ -67,7 +72,7 @@ def load_result(scene, folder: Path, ct, name: str) -> ResultNodes:
         raw = node("vtkMRMLScalarVolumeNode", "raw", _("Anomaly, raw"))
         _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "anomaly.nrrd", raw)
         anomaly = node("vtkMRMLScalarVolumeNode", "anomaly", _("Anomaly percentile"))
-        _fill_with_percentiles(anomaly, raw, json.loads(provenance.GetText())["calibration"])
+        _fill_with_percentiles(anomaly, raw, _calibration(provenance))
         clusters = node("vtkMRMLLabelMapVolumeNode", "clusters", _("Query clusters"))
         _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "clusters.nrrd", clusters)
         segmentation = node("vtkMRMLSegmentationNode", "segmentation", _("Segmentation"))
@@ -133,12 +138,15 @@ def new_name(scene, ct) -> str:
     return name
 
 
-def _fill_with_percentiles(anomaly, raw, calibration: dict[str, list[float]]) -> None:
-    """Gives `anomaly` the grid of `raw`, and its scores as the engine's calibration ranks them."""
+def _calibration(provenance):
     from maxquery.calibration import CalibrationTable
 
-    table = CalibrationTable(tuple(calibration["values"]), tuple(calibration["percents"]))
-    percentile = table.percentile(slicer.util.arrayFromVolume(raw).astype(np.float16))
+    return CalibrationTable(**json.loads(provenance.GetText())["calibration"])
+
+
+def _fill_with_percentiles(anomaly, raw, calibration) -> None:
+    """Gives `anomaly` the grid of `raw`, and its scores as the engine's calibration ranks them."""
+    percentile = calibration.percentile(slicer.util.arrayFromVolume(raw).astype(np.float16))
     matrix = vtk.vtkMatrix4x4()
     raw.GetIJKToRASMatrix(matrix)
     anomaly.SetIJKToRASMatrix(matrix)

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,11 @@ from MaxQuerySegmentationLib.result_nodes import ResultNodes, load_result, new_n
 class _EngineRun:
     """Starts at once; `poll` it until it gives an `End`, take what it left if it is done, and `discard` it.
 
-    `folder` is the run's own, for the CT and the result; the CT node may be deleted or moved meanwhile.
+    `folder` is the run's own, for the CT and the result; the CT node may be deleted or moved meanwhile. `arguments`:
+    the engine's, from the paths of the CT's phases.
     """
 
-    def __init__(self, engine: Engine, parameters: RunParameters, ct, folder: Path):
+    def __init__(self, engine: Engine, ct, folder: Path, arguments: Callable[[list[Path]], list[str]]):
         self.folder, self.ct_id = folder, ct.GetID()
         self.started_at = time.monotonic()
         try:
@@ -28,10 +29,7 @@ class _EngineRun:
         except OSError:
             self.discard()
             raise
-        self._child = Child(engine.command(*self._arguments(phases, parameters)), engine.child_environment())
-
-    def _arguments(self, phases: list[Path], parameters: RunParameters) -> list[str]:
-        raise NotImplementedError
+        self._child = Child(engine.command(*arguments(phases)), engine.child_environment())
 
     def seconds(self) -> float:
         return time.monotonic() - self.started_at
@@ -55,8 +53,8 @@ class _EngineRun:
 class SegmentRun(_EngineRun):
     """Segments the CT."""
 
-    def _arguments(self, phases: list[Path], parameters: RunParameters) -> list[str]:
-        return segment_arguments(phases, self.folder / "result", parameters)
+    def __init__(self, engine: Engine, parameters: RunParameters, ct, folder: Path):
+        super().__init__(engine, ct, folder, lambda phases: segment_arguments(phases, folder / "result", parameters))
 
     def load(self, scene) -> ResultNodes:
         """The result as nodes, where the CT is now. Raises OSError, also when the CT was deleted meanwhile."""
@@ -69,13 +67,14 @@ class SegmentRun(_EngineRun):
 class ResponsesRun(_EngineRun):
     """Asks every query in a cube of `size_mm` around a place in the CT's own frame (RAS, mm)."""
 
-    def __init__(self, engine, parameters, ct, folder, centre_ras_mm: Sequence[float], size_mm: float):
-        self.centre_ras_mm, self.size_mm = centre_ras_mm, size_mm
-        super().__init__(engine, parameters, ct, folder)
-
-    def _arguments(self, phases: list[Path], parameters: RunParameters) -> list[str]:
-        output = self.folder / "responses.npz"
-        return responses_arguments(phases, output, parameters, self.centre_ras_mm, self.size_mm)
+    def __init__(
+        self, engine: Engine, parameters: RunParameters, ct, folder: Path, centre_ras_mm: Sequence[float],
+        size_mm: float,
+    ):  # fmt: skip
+        output = folder / "responses.npz"
+        super().__init__(
+            engine, ct, folder, lambda phases: responses_arguments(phases, output, parameters, centre_ras_mm, size_mm)
+        )
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """R `(N, z, y, x)` float32, and `(4, 4)`: its voxel index (x, y, z) to the CT's own frame. Raises OSError."""

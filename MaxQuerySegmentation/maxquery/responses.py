@@ -1,6 +1,5 @@
 """What every query answers in a part of a CT: R, on the model's own grid, for whoever wants to look inside."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +108,7 @@ def _box(
     first = np.clip(np.ceil(centre - reach), 0, shape_zyx[::-1]).astype(int)
     last = np.clip(np.floor(centre + reach) + 1, 0, shape_zyx[::-1]).astype(int)
     if (last <= first).any():
-        place = json.dumps([round(float(mm), 1) for mm in centre_ras_mm])
+        place = [round(float(mm), 1) for mm in centre_ras_mm]
         raise InputError(
             "region", f"There is nothing of the CT within {size_mm / 2:g} mm of {place} (RAS, mm).",
             "Choose a place in the CT, or a larger region.",

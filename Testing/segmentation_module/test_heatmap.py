@@ -16,12 +16,12 @@ from MaxQuerySegmentationLib.ood_segment import SEGMENT_ID, OodSegment
 
 @pytest.fixture
 def scale(result):
-    return AnomalyScale.of(slicer.util.arrayFromVolume(result.raw), result.report["calibration"])
+    return AnomalyScale.of(slicer.util.arrayFromVolume(result.raw), result.calibration)
 
 
 @pytest.fixture
-def heatmap(scene, result, scale):
-    return Heatmap(scene, result, scale, heat_colours())
+def heatmap(scene, result):
+    return Heatmap(scene, result, heat_colours())
 
 
 @pytest.fixture
@@ -79,17 +79,17 @@ def test_the_papers_units_are_made_once_and_not_saved(scene, heatmap):
 
 
 @pytest.mark.parametrize("units", UNITS)
-def test_a_threshold_means_the_same_voxels_in_every_unit(scale, case_files, units):
+def test_a_threshold_means_the_same_voxels_in_every_unit(result, scale, case_files, units):
     raw = case_files.raw.astype(np.float32)
-    percentile = scale.table.percentile(case_files.raw)
+    percentile = result.calibration.percentile(case_files.raw)
     for threshold in (90.0, 97.3, 99.5):
         value = scale.convert(threshold, "percentile", units)
         reached = scale.steps(raw) >= scale.first_step(value, units)
         np.testing.assert_array_equal(reached, percentile >= np.float32(threshold))
 
 
-def test_the_colours_are_the_engines_and_saved_once_with_the_scene(scene, result, scale, heatmap):
-    Heatmap(scene, result, scale, heat_colours())
+def test_the_colours_are_the_engines_and_saved_once_with_the_scene(scene, result, heatmap):
+    Heatmap(scene, result, heat_colours())
     table = result.anomaly.GetDisplayNode().GetColorNode()
     assert table.GetNumberOfColors() == 256 and table.GetSaveWithScene() and not table.GetHideFromEditors()
     assert scene.GetNodesByName(table.GetName()).GetNumberOfItems() == 1
