@@ -175,6 +175,8 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def onParametersModified(self, caller=None, event=None):
         chosen = self._parameters
+        if chosen is None:  # another module is open
+            return
         model = self.models.get(chosen.model, InstalledModel(_("No such model is installed.")))
         self.ui.modelLabel.setText(model.about)
         why_not = _("A run is under way.") if self._run else problem([chosen.ct], model.phases)
@@ -255,6 +257,8 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     # The result
 
     def showLatestResult(self):
+        if self._parameters is None:  # another module is open; it is shown on return
+            return
         results = results_in(slicer.mrmlScene)
         latest = results[-1] if results else None
         if latest is None or self._result is None or latest.name != self._result.name:

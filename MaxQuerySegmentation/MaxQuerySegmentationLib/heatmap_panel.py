@@ -37,8 +37,9 @@ class HeatmapPanel:
         if self.heatmap is not None:
             self.hide()
         self.heatmap = self.ood = self._cloud = None
-        self._chosen, self._region, self._units = chosen, "", chosen.units
+        self._chosen, self._region = chosen, ""
         if result is not None:
+            self._units = chosen.units
             raw = slicer.util.arrayFromVolume(result.raw)
             self.scale = AnomalyScale.of(raw, result.calibration)
             self.result = result

@@ -198,7 +198,7 @@ def _bind(parameters, name: str, widget, annotated) -> None:
     if isinstance(widget, qMRMLNodeComboBox):
         widget.choose(value)
         widget.nodeChanged.connect(
-            lambda: setattr(parameters, name, slicer.mrmlScene.GetNodeByID(widget.currentData or ""))
+            lambda: setattr(parameters, name, slicer.mrmlScene.GetNodeByID(widget.currentData() or ""))
         )
     elif isinstance(widget, QtWidgets.QComboBox):
         choices = next(note for note in annotated.__metadata__ if isinstance(note, Choice))

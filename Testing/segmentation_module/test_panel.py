@@ -205,3 +205,19 @@ def test_every_query_answers_around_the_views_centre_and_the_chart_follows_the_c
     panel.ui.responseSelector.setCurrentIndex(0)
     assert layers.GetForegroundVolumeID() == panel._result.anomaly.GetID()
     assert panel.ui.pictureButton.isEnabled()
+
+
+def test_a_run_that_ends_while_another_module_is_open_is_there_on_return(panel, capsys):
+    panel.ui.segmentButton.click()
+    panel.exit()
+    wait(panel, lambda: panel._run is None)
+    assert panel.ui.errorFrame.isHidden(), panel.ui.errorLabel.text()
+    panel.enter()
+    assert panel._result is not None and panel.heatmap.heatmap is not None
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_closing_the_scene_empties_the_panel(with_result, capsys):
+    slicer.mrmlScene.Clear(0)
+    assert with_result._result is None and with_result.ui.resultFrame.isHidden()
+    assert "Traceback" not in capsys.readouterr().err
