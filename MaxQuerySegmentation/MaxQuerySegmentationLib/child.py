@@ -131,7 +131,9 @@ class Child:
         said = self._end
         if said is not None and (said.outcome != "done" or code == 0):
             return End(said.outcome, said.message, said.hint, details)
-        last = next((line for line in reversed([*self._noise, *self._errors]) if line.strip()), "it said nothing.")
+        said_lines = [line for line in (*self._noise, *self._errors) if line.strip()]
+        errors = [line for line in said_lines if "Error" in line]  # a crash prints more below it
+        last = (errors or said_lines or ["it said nothing."])[-1].strip()
         if code == -9:  # SIGKILL, which nothing here sent
             hint = "Most often the machine ran out of memory: close other programs, or crop the CT."
             return End("failed", "The engine was killed by the system.", hint, details)

@@ -29,7 +29,10 @@ class Engine:
 
     def child_environment(self) -> dict[str, str]:
         environment = {**self.environment, "PYTHONUTF8": "1"}
-        if self.package_folder is not None:
+        if self.package_folder is None:
+            for name in ("PYTHONHOME", "PYTHONPATH"):  # where Slicer's Python lives would mislead another one
+                environment.pop(name, None)
+        else:
             paths = [str(self.package_folder), *filter(None, [environment.get("PYTHONPATH")])]
             environment["PYTHONPATH"] = os.pathsep.join(paths)
         return environment
