@@ -22,9 +22,10 @@ class AnomalyScale:
     def __init__(self, lowest: float, highest: float, calibration):
         from maxquery.calibration import in_units
 
-        scores = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-        scores = np.unique(scores[np.isfinite(scores)].astype(np.float32))
-        self._raw = scores[(scores >= np.float32(lowest)) & (scores <= np.float32(highest))]
+        every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)  # by its bits
+        held = (every >= np.float32(lowest)) & (every <= np.float32(highest))
+        self._raw = np.unique(every[held])
+        self._step_of_bits = np.where(held, np.searchsorted(self._raw, every) + 1, 0).astype(np.uint16)
         self._in = {units: in_units(self._raw, units, calibration) for units in UNITS}
 
     @classmethod
@@ -33,7 +34,15 @@ class AnomalyScale:
 
     def steps(self, raw: np.ndarray) -> np.ndarray:
         """The step of each score, uint16 from 1 on; 0 is left for what is no score."""
-        return (np.searchsorted(self._raw, raw) + 1).astype(np.uint16)
+        return self._step_of_bits[raw.astype(np.float16).view(np.uint16)]
+
+    def values(self, steps: np.ndarray, units: str) -> np.ndarray:
+        """The scores of these steps, float32; the lowest of all for step 0."""
+        scores = self._in[units].astype(np.float32)
+        return np.concatenate([scores[:1], scores])[steps]
+
+    def lowest(self, units: str) -> float:
+        return float(self._in[units][0])
 
     def first_step(self, value: float, units: str) -> int:
         """Of the lowest score at or above `value`; one more than the last step where there is none."""

@@ -6,48 +6,37 @@ import slicer
 from slicer.i18n import tr as _
 
 from MaxQuerySegmentationLib.result_nodes import ResultNodes
+from MaxQuerySegmentationLib.searched_anomaly import SearchedAnomaly
 
 NAME = "MaxQuery heat"
 _ABOVE_ALL = 1e6  # Slicer hides what lies above the upper threshold too
+_LEGEND_POINTS = 12
 
 
 class Heatmap:
-    """Shows a result's anomaly as the foreground of the slice views, in the units chosen.
+    """Shows a result's anomaly as the foreground of the slice views, in the units and where it was asked for.
 
     `colours`: sRGB 0…1, lowest first.
     """
 
     def __init__(self, scene, result: ResultNodes, colours: Sequence[Sequence[float]]):
-        self.scene, self.result = scene, result
-        self._colours = _colour_node(scene, colours)
-        self._volume = None
-        self.set_units("percentile")
-
-    @property
-    def volume(self):
-        """The node on show."""
-        return self._volume
-
-    def set_units(self, units: str) -> None:
-        """Takes the map in these units for the one on show."""
-        volume = _volume_in(self.scene, self.result, units)
-        if volume is self._volume:
-            return
-        shown = self._showing()
-        if self._volume is not None:
-            self.legend.SetVisibility(False)
-        self._volume = volume
-        volume.CreateDefaultDisplayNodes()
-        self.display = volume.GetDisplayNode()
-        self.display.SetAndObserveColorNodeID(self._colours.GetID())
+        self.result, self.volume = result, result.anomaly
+        self.volume.CreateDefaultDisplayNodes()
+        self.display = self.volume.GetDisplayNode()
+        self.display.SetAndObserveColorNodeID(_colour_node(scene, colours).GetID())
         self.display.AutoWindowLevelOff()
         self.display.ApplyThresholdOn()
-        self.legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(volume)
+        self.legend = _legend(self.volume)
+
+    def draw(self, anomaly: SearchedAnomaly, units: str) -> None:
+        """Fills the volume on show with these scores, in these units; the raw scores stay in a node of their own."""
+        voxels = slicer.util.arrayFromVolume(self.volume)
+        voxels[:] = anomaly.scale.lowest(units)
+        voxels[anomaly.box] = anomaly.in_units(units)
+        slicer.util.arrayFromVolumeModified(self.volume)
+        self.volume.SetName(_("Anomaly, {units}").format(units=units))
         self.legend.SetTitleText(f"OOD, {units}")
         self.legend.SetLabelFormat("%.1f" if units == "percentile" else "%.3g")
-        self.legend.SetVisibility(bool(shown))
-        for layers in shown:
-            layers.SetForegroundVolumeID(volume.GetID())
 
     def set_range(self, threshold: float, highest: float) -> None:
         """Nothing is drawn below `threshold`; from `highest` on everything has the last colour."""
@@ -57,7 +46,7 @@ class Heatmap:
     def show(self, opacity: float) -> None:
         """In every slice view, with the CT behind it."""
         behind = self.result.ct if self.result.ct is not None else "keep-current"
-        slicer.util.setSliceViewerLayers(background=behind, foreground=self._volume, foregroundOpacity=opacity)
+        slicer.util.setSliceViewerLayers(background=behind, foreground=self.volume, foregroundOpacity=opacity)
         self.legend.SetVisibility(True)
 
     def hide(self) -> None:
@@ -66,27 +55,19 @@ class Heatmap:
         self.legend.SetVisibility(False)
 
     def _showing(self) -> list:
-        if self._volume is None:
-            return []
         every = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
-        return [layers for layers in every if layers.GetForegroundVolumeID() == self._volume.GetID()]
+        return [layers for layers in every if layers.GetForegroundVolumeID() == self.volume.GetID()]
 
 
-def _volume_in(scene, result: ResultNodes, units: str):
-    """The node that holds the map in these units; the paper's min–max is made when asked for, and not saved."""
-    if units != "minmax":
-        return result.anomaly if units == "percentile" else result.raw
-    made = result.raw.GetNodeReference(units)
-    if made is None:
-        from maxquery.calibration import minmax
-
-        made = slicer.vtkSlicerVolumesLogic.CloneVolume(scene, result.raw, _("Anomaly, min–max"), False)
-        made.SetSaveWithScene(False)
-        made.SetHideFromEditors(True)
-        slicer.util.updateVolumeFromArray(made, minmax(slicer.util.arrayFromVolume(result.raw)))
-        made.SetAndObserveTransformNodeID(result.raw.GetTransformNodeID())
-        result.raw.SetNodeReferenceID(units, made.GetID())
-    return made
+def _legend(volume):
+    """A scale at the right edge of each slice view that leaves the picture to the CT."""
+    legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(volume)
+    legend.SetSize(0.1, 0.4)
+    legend.SetPosition(0.98, 0.5)
+    for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
+        text.SetFontSize(_LEGEND_POINTS)
+        text.SetBold(False)
+    return legend
 
 
 def _colour_node(scene, colours: Sequence[Sequence[float]]):

@@ -8,9 +8,10 @@ from MaxQuerySegmentationLib.heat_cloud import HeatCloud
 from MaxQuerySegmentationLib.heatmap import Heatmap
 from MaxQuerySegmentationLib.ood_segment import OodSegment
 from MaxQuerySegmentationLib.result_nodes import ResultNodes
+from MaxQuerySegmentationLib.searched_anomaly import SearchedAnomaly
 
 REGIONS = ("organ", "everywhere")
-"""Where the OOD segment looks: in and close around organ and tumours, or in the whole CT."""
+"""Where heatmap and OOD segment look: in and close around organ and tumours, or in the whole CT."""
 
 
 class HeatmapPanel:
@@ -25,7 +26,9 @@ class HeatmapPanel:
         self.ood: OodSegment | None = None
         self._cloud: HeatCloud | None = None
         self._chosen = None
-        self._units = self._region = ""
+        self._anomaly: SearchedAnomaly | None = None
+        self._units = ""
+        self._drawn = ("", "")  # the region and units of the volume on show
         self._busy = False  # while widgets and parameters are brought together
         ui.heatRange.valuesChanged.connect(self._moved)
         ui.piecesButton.clicked.connect(self._make_segments)
@@ -36,8 +39,8 @@ class HeatmapPanel:
 
         if self.heatmap is not None:
             self.hide()
-        self.heatmap = self.ood = self._cloud = None
-        self._chosen, self._region = chosen, ""
+        self.heatmap = self.ood = self._cloud = self._anomaly = None
+        self._chosen, self._drawn = chosen, ("", "")
         if result is not None:
             self._units = chosen.units
             raw = slicer.util.arrayFromVolume(result.raw)
@@ -59,7 +62,7 @@ class HeatmapPanel:
         self._chosen = chosen
         if chosen.units != self._units:
             self._change_units()
-        self.heatmap.set_units(chosen.units)
+        self._draw()
         self.heatmap.set_range(chosen.threshold, chosen.brightest)
         if chosen.showHeatmap:
             self.heatmap.show(chosen.opacity)
@@ -68,21 +71,30 @@ class HeatmapPanel:
         self._apply_cloud()
         self._apply_ood()
 
+    def _draw(self) -> None:
+        """The volume on show as region and units want it."""
+        chosen, (region, units) = self._chosen, self._drawn
+        if chosen.region != region:
+            self.ood = None
+            self._anomaly = SearchedAnomaly(self.result, self.scale, chosen.region == "everywhere")
+        if (chosen.region, chosen.units) != (region, units):
+            self.heatmap.draw(self._anomaly, chosen.units)
+            self._drawn = (chosen.region, chosen.units)
+
     def _apply_cloud(self) -> None:
         chosen = self._chosen
-        if self._cloud is not None and (not chosen.showVolume or self._cloud_of is not self.heatmap.volume):
-            self._cloud.hide()
         if chosen.showVolume:
-            if self._cloud is None or self._cloud_of is not self.heatmap.volume:
-                self._cloud, self._cloud_of = HeatCloud(self.heatmap.volume), self.heatmap.volume
+            if self._cloud is None:
+                self._cloud = HeatCloud(self.heatmap.volume)
             self._cloud.show(chosen.threshold, chosen.brightest)
+        elif self._cloud is not None:
+            self._cloud.hide()
 
     def _apply_ood(self) -> None:
         chosen = self._chosen
         if chosen.showOod:
-            if self.ood is None or self._region != chosen.region:
-                self.ood = OodSegment(self.result, self.scale, chosen.region == "everywhere")
-                self._region = chosen.region
+            if self.ood is None:
+                self.ood = OodSegment(self.result, self._anomaly)
             self.ood.update(chosen.threshold, chosen.units, chosen.minimumMl)
             said = _("{volume:.1f} ml at or above {threshold:.4g} ({units})")
             self.ui.oodLabel.setText(

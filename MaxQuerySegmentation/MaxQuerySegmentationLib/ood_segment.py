@@ -1,8 +1,12 @@
 """The OOD segment: what reaches the threshold, live under the slider.
 
-What does not depend on the threshold is worked out before: where to look, and each voxel's place in the order of
-scores. A move of the slider costs one comparison a voxel, and the components of what is left.
+What does not depend on the threshold is worked out before: each voxel's place in the order of scores, and the lowest
+place in a ball around it. A move of the slider costs two comparisons a voxel, and the components of what is left.
 """
+
+import itertools
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import slicer
@@ -10,8 +14,8 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util import numpy_support
 
-from MaxQuerySegmentationLib.anomaly_scale import AnomalyScale
 from MaxQuerySegmentationLib.result_nodes import ResultNodes
+from MaxQuerySegmentationLib.searched_anomaly import SearchedAnomaly
 
 SEGMENT_ID = "MaxQuery_OOD"
 _COLOUR = (1.0, 0.85, 0.1)
@@ -20,19 +24,17 @@ _COLOUR = (1.0, 0.85, 0.1)
 class OodSegment:
     """Adds the segment to a result's segmentation and keeps it up to date.
 
-    It looks in and close around organ and tumours, or `everywhere`. Everything it needs is in the scene, so that it
-    works again after a reload.
+    Its pieces are the engine's OOD regions, at any threshold: connected by faces, edges or corners, and thick enough to
+    hold a ball of `LEAST_THICKNESS_MM` somewhere.
     """
 
-    def __init__(self, result: ResultNodes, scale: AnomalyScale, everywhere: bool = False):
-        self.result, self.scale = result, scale
-        raw = slicer.util.arrayFromVolume(result.raw)
-        box, region = _region(result, everywhere)
-        self._steps = scale.steps(raw[box])
-        if region is not None:
-            self._steps[~region] = 0
-        self._mask = np.zeros(self._steps.shape, np.uint8)
-        self._image = _image_over(self._mask, box, result.raw)
+    def __init__(self, result: ResultNodes, anomaly: SearchedAnomaly):
+        from maxquery.search_region import LEAST_THICKNESS_MM
+
+        self.result, self._anomaly = result, anomaly
+        self._lowest_in_ball = _lowest_in_ball(anomaly.steps, LEAST_THICKNESS_MM / 2, result.raw.GetSpacing()[::-1])
+        self._mask = np.zeros(anomaly.steps.shape, np.uint8)
+        self._image = _image_over(self._mask, anomaly.box, result.raw)
         segments = result.segmentation.GetSegmentation()
         segment = segments.GetSegment(SEGMENT_ID)
         if segment is None:
@@ -48,10 +50,9 @@ class OodSegment:
     def update(self, threshold: float, units: str, minimum_ml: float) -> None:
         """Shows the pieces, of at least `minimum_ml`, that reach this threshold."""
         mask = self._mask.view(bool)
-        np.greater_equal(self._steps, self.scale.first_step(threshold, units), out=mask)
-        least_voxels = minimum_ml / self._voxel_ml
-        if least_voxels > 1:
-            _drop_small(mask, least_voxels)
+        first = self._anomaly.scale.first_step(threshold, units)
+        np.greater_equal(self._anomaly.steps, first, out=mask)
+        _keep_pieces(mask, self._lowest_in_ball >= first, minimum_ml / self._voxel_ml)
         self._image.GetPointData().GetScalars().Modified()
         self._image.Modified()
         segments = self.result.segmentation.GetSegmentation()
@@ -86,21 +87,6 @@ class OodSegment:
         return float(np.prod(self.result.raw.GetSpacing())) / 1000
 
 
-def _region(result: ResultNodes, everywhere: bool) -> tuple[tuple[slice, ...], np.ndarray | None]:
-    """A box, and the voxels of it that count (None: all of them)."""
-    from maxquery.search_region import bounding_box, search_region
-
-    shape = slicer.util.arrayFromVolume(result.raw).shape
-    if everywhere:
-        return tuple(slice(0, n) for n in shape), None
-    inside = np.zeros(shape, bool)
-    for segment_id in result.model_segments:
-        inside |= slicer.util.arrayFromSegmentBinaryLabelmap(result.segmentation, segment_id, result.raw) > 0
-    region = search_region(inside, result.raw.GetSpacing()[::-1])
-    box = bounding_box(region) or tuple(slice(0, 1) for _axis in shape)
-    return box, region[box]
-
-
 def _image_over(mask: np.ndarray, box: tuple[slice, ...], volume):
     """A segment's image, which shares the memory of `mask`, the voxels of `box` of a volume node."""
     image = slicer.vtkOrientedImageData()
@@ -115,12 +101,35 @@ def _image_over(mask: np.ndarray, box: tuple[slice, ...], volume):
     return image
 
 
-def _drop_small(mask: np.ndarray, least_voxels: float) -> None:
-    """Clears the pieces of fewer voxels, in place."""
+def _lowest_in_ball(steps: np.ndarray, radius_mm: float, spacing_zyx_mm: Sequence[float]) -> np.ndarray:
+    """The lowest step nearer than `radius_mm` to each voxel; 0 lies around the box.
+
+    What is at or above a threshold there is the middle of a ball of voxels that all are.
+    """
+    from scipy import ndimage
+
+    reach = [math.ceil(radius_mm / mm) - 1 for mm in spacing_zyx_mm]
+    padded = np.pad(steps, [(reach[0],) * 2, (reach[1],) * 2, (0, 0)])
+    along_rows: dict[int, np.ndarray] = {}
+    lowest = steps.copy()
+    for z, y in itertools.product(range(2 * reach[0] + 1), range(2 * reach[1] + 1)):
+        across_mm = math.hypot((z - reach[0]) * spacing_zyx_mm[0], (y - reach[1]) * spacing_zyx_mm[1])
+        if across_mm >= radius_mm:
+            continue
+        half = math.ceil(math.sqrt(radius_mm**2 - across_mm**2) / spacing_zyx_mm[2]) - 1
+        if half not in along_rows:
+            along_rows[half] = ndimage.minimum_filter1d(padded, 2 * half + 1, axis=2, mode="constant")
+        np.minimum(lowest, along_rows[half][z : z + len(steps), y : y + steps.shape[1]], out=lowest)
+    return lowest
+
+
+def _keep_pieces(mask: np.ndarray, thick: np.ndarray, least_voxels: float) -> None:
+    """Clears the pieces of fewer voxels, and those that are `thick` nowhere, in place."""
     pieces = _components(mask)
     inside = np.flatnonzero(mask)
     numbers = pieces.reshape(-1)[inside]
-    kept = np.bincount(numbers, minlength=1) >= least_voxels
+    sizes = np.bincount(numbers, minlength=1)
+    kept = (sizes >= least_voxels) & (np.bincount(pieces[thick], minlength=len(sizes)) > 0)
     mask.reshape(-1)[inside] = kept[numbers]
 
 

@@ -19,7 +19,7 @@ _SEGMENTS = "MaxQuery.Segments"
 class ResultNodes:
     """The nodes of one run. `ct` is None where it has been deleted since.
 
-    `anomaly` is in percentiles, `raw` in the engine's own scores.
+    `anomaly` is what the heatmap shows, at first percentiles everywhere; `raw` holds the engine's own scores.
     """
 
     ct: Any
@@ -71,7 +71,7 @@ def load_result(scene, folder: Path, ct, name: str) -> ResultNodes:
         provenance.SetText((folder / "report.json").read_text("utf-8"))
         raw = node("vtkMRMLScalarVolumeNode", "raw", _("Anomaly, raw"))
         _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "anomaly.nrrd", raw)
-        anomaly = node("vtkMRMLScalarVolumeNode", "anomaly", _("Anomaly percentile"))
+        anomaly = node("vtkMRMLScalarVolumeNode", "anomaly", _("Anomaly, {units}").format(units="percentile"))
         _fill_with_percentiles(anomaly, raw, _calibration(provenance))
         clusters = node("vtkMRMLLabelMapVolumeNode", "clusters", _("Query clusters"))
         _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "clusters.nrrd", clusters)
@@ -81,7 +81,7 @@ def load_result(scene, folder: Path, ct, name: str) -> ResultNodes:
         _read(slicer.vtkMRMLTableStorageNode(), folder / "findings.csv", findings)
         points = node("vtkMRMLMarkupsFiducialNode", "points", _("Finding positions"))
         for finding in json.loads(provenance.GetText())["findings"]:
-            points.AddControlPoint(finding["centroid_ras_mm"], f"{finding['id']} {finding['label']}")
+            points.AddControlPoint(finding["centroid_ras_mm"], str(finding["id"]))
         points.SetLocked(True)
         findings.SetLocked(True)
     except OSError:

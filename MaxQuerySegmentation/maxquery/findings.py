@@ -11,7 +11,14 @@ from scipy.spatial.distance import pdist, squareform
 
 from maxquery.labels import Label
 from maxquery.result import Finding
-from maxquery.search_region import CLOSING_MM, DILATION_MM, Box, bounding_box, search_region
+from maxquery.search_region import (
+    CLOSING_MM,
+    DILATION_MM,
+    LEAST_THICKNESS_MM,
+    Box,
+    bounding_box,
+    search_region,
+)
 from maxquery.volume import Grid
 
 OOD_LABEL = "OOD region"
@@ -34,7 +41,7 @@ class FindingParameters:
 
     ood_percentile: float = 99.0
     minimum_volume_ml: float = 0.1
-    minimum_thickness_mm: float = 5.0
+    minimum_thickness_mm: float = LEAST_THICKNESS_MM
     closing_mm: float = CLOSING_MM
     dilation_mm: float = DILATION_MM
 

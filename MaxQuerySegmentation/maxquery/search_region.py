@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 CLOSING_MM, DILATION_MM = 8.0, 3.0
+LEAST_THICKNESS_MM = 5.0
 MORPHOLOGY_SPACING_MM = 2.0
 Box = tuple[slice, slice, slice]
 

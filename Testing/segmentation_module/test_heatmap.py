@@ -4,14 +4,18 @@ import cc3d
 import numpy as np
 import pytest
 import slicer
+from scipy import ndimage
 
 from maxquery.calibration import minmax
 from maxquery.display import heat_colours
+from maxquery.findings import FindingParameters, find
+from maxquery.labels import Label
 from maxquery.search_region import search_region
 from MaxQuerySegmentationLib.anomaly_scale import UNITS, AnomalyScale
 from MaxQuerySegmentationLib.heat_cloud import HeatCloud
 from MaxQuerySegmentationLib.heatmap import Heatmap
 from MaxQuerySegmentationLib.ood_segment import SEGMENT_ID, OodSegment
+from MaxQuerySegmentationLib.searched_anomaly import SearchedAnomaly
 
 
 @pytest.fixture
@@ -25,8 +29,18 @@ def heatmap(scene, result):
 
 
 @pytest.fixture
-def ood(result, scale):
-    return OodSegment(result, scale)
+def searched(result, scale):
+    return SearchedAnomaly(result, scale)
+
+
+@pytest.fixture
+def ood(result, searched):
+    return OodSegment(result, searched)
+
+
+@pytest.fixture
+def region(case_files):
+    return search_region(case_files.labels > 0, case_files.grid.spacing_xyz_mm[::-1])
 
 
 def layers(scene):
@@ -37,7 +51,8 @@ def shown(result) -> np.ndarray:
     return slicer.util.arrayFromSegmentBinaryLabelmap(result.segmentation, SEGMENT_ID, result.anomaly) > 0
 
 
-def test_the_heatmap_lies_over_the_ct_in_every_slice_view_with_a_legend(scene, result, heatmap):
+def test_the_heatmap_lies_over_the_ct_in_every_slice_view_with_a_legend(scene, result, searched, heatmap):
+    heatmap.draw(searched, "percentile")
     heatmap.show(opacity=0.6)
     for view in layers(scene):
         assert (view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()) == (
@@ -57,25 +72,22 @@ def test_nothing_is_drawn_below_the_threshold_and_everything_above(result, heatm
     assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (97.0, 99.5)
 
 
+def test_the_heatmap_is_drawn_where_it_counts_and_everywhere_when_asked(result, scale, case_files, heatmap, region):
+    heatmap.draw(SearchedAnomaly(result, scale), "percentile")
+    expected = np.where(region, case_files.percentile, case_files.percentile.min())
+    np.testing.assert_allclose(slicer.util.arrayFromVolume(heatmap.volume), expected, atol=1e-4)
+    heatmap.draw(SearchedAnomaly(result, scale, everywhere=True), "percentile")
+    np.testing.assert_allclose(slicer.util.arrayFromVolume(heatmap.volume), case_files.percentile, atol=1e-4)
+
+
 @pytest.mark.parametrize("units", ["minmax", "raw"])
-def test_other_units_take_the_place_of_the_percentiles_in_every_view(scene, result, heatmap, case_files, units):
-    heatmap.show(opacity=0.5)
-    heatmap.set_units(units)
+def test_other_units_take_the_place_of_the_percentiles(result, scale, heatmap, case_files, units):
+    heatmap.draw(SearchedAnomaly(result, scale, everywhere=True), units)
     raw = case_files.raw.astype(np.float32)
     expected = raw if units == "raw" else minmax(case_files.raw)
     np.testing.assert_allclose(slicer.util.arrayFromVolume(heatmap.volume), expected, atol=1e-6)
-    assert {view.GetForegroundVolumeID() for view in layers(scene)} == {heatmap.volume.GetID()}
-    assert heatmap.legend.GetTitleText() == f"OOD, {units}" and heatmap.legend.GetVisibility()
-    heatmap.set_units("percentile")
-    assert {view.GetForegroundVolumeID() for view in layers(scene)} == {result.anomaly.GetID()}
-
-
-def test_the_papers_units_are_made_once_and_not_saved(scene, heatmap):
-    heatmap.set_units("minmax")
-    made, count = heatmap.volume, scene.GetNumberOfNodes()
-    heatmap.set_units("raw")
-    heatmap.set_units("minmax")
-    assert heatmap.volume is made and not made.GetSaveWithScene() and scene.GetNumberOfNodes() == count + 2  # raw's own
+    assert heatmap.legend.GetTitleText() == f"OOD, {units}" and heatmap.volume.GetName() == f"Anomaly, {units}"
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(result.raw), raw)  # as it was
 
 
 @pytest.mark.parametrize("units", UNITS)
@@ -105,9 +117,8 @@ def test_the_cloud_is_clear_below_the_threshold_and_densest_at_the_brightest_col
 
 
 @pytest.mark.parametrize("threshold", [90.0, 95.0, 98.5])
-def test_the_ood_segment_is_the_region_at_or_above_the_threshold(result, case_files, ood, threshold):
+def test_the_ood_segment_is_the_region_at_or_above_the_threshold(result, case_files, ood, region, threshold):
     ood.update(threshold, "percentile", minimum_ml=0.0)
-    region = search_region(case_files.labels > 0, case_files.grid.spacing_xyz_mm[::-1])
     expected = region & (case_files.percentile >= threshold)
     assert expected.any()
     np.testing.assert_array_equal(shown(result), expected)
@@ -115,18 +126,44 @@ def test_the_ood_segment_is_the_region_at_or_above_the_threshold(result, case_fi
 
 
 def test_the_ood_segment_looks_everywhere_when_asked(result, scale, case_files):
-    OodSegment(result, scale, everywhere=True).update(95.0, "percentile", minimum_ml=0.0)
-    np.testing.assert_array_equal(shown(result), case_files.percentile >= 95.0)
+    OodSegment(result, SearchedAnomaly(result, scale, everywhere=True)).update(95.0, "percentile", minimum_ml=0.0)
+    expected = case_files.percentile >= 95.0
+    expected[:, :4] = True  # 8 mm of heat beyond the liver
+    np.testing.assert_array_equal(shown(result), expected)
 
 
-def test_pieces_below_the_minimum_volume_are_left_out(result, scale, case_files):
-    raw = slicer.util.arrayFromVolume(result.raw)
-    raw[10, 25, 20] = 0.0  # one voxel of 0.016 ml in the liver
-    ood = OodSegment(result, scale)
+@pytest.mark.parametrize("threshold", [50.0, 80.0, 95.0])
+def test_the_pieces_of_the_ood_segment_are_the_engines_ood_regions(result, scale, case_files, threshold):
+    """On noise, which has pieces of every size and thickness."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=case_files.raw.shape), (0.5, 1.2, 1.2))
+    raw = (noise * 40 - 14).astype(np.float16)
+    slicer.util.updateVolumeFromArray(result.raw, raw.astype(np.float32))
+    scale = AnomalyScale.of(raw.astype(np.float32), result.calibration)
+    ood = OodSegment(result, SearchedAnomaly(result, scale))
+    ood.update(threshold, "percentile", minimum_ml=0.1)
+    table = (Label(0, "background", "background", (0, 0, 0)), Label(1, "liver", "organ", (0, 0, 0)))
+    found = find(
+        np.minimum(case_files.labels, 1), result.calibration.percentile(raw), case_files.labels + 1, case_files.grid,
+        table, FindingParameters(ood_percentile=threshold, minimum_volume_ml=0.1),
+    )  # fmt: skip
+    pieces = np.bincount(cc3d.connected_components(shown(result), connectivity=26).ravel())[1:]
+    assert len(found) > 1
+    assert sorted(pieces * case_files.grid.voxel_volume_ml) == pytest.approx(sorted(each.volume_ml for each in found))
+
+
+def test_pieces_below_the_minimum_volume_are_left_out(result, ood):
     ood.update(98.0, "percentile", minimum_ml=0.0)
-    assert shown(result)[10, 25, 20] and cc3d.connected_components(shown(result)).max() == 2
-    ood.update(98.0, "percentile", minimum_ml=0.02)
-    assert not shown(result)[10, 25, 20] and shown(result)[10, 18, 20]
+    volume_ml = ood.volume_ml()
+    ood.update(98.0, "percentile", minimum_ml=volume_ml + 0.01)
+    assert volume_ml > 0 == ood.volume_ml()
+
+
+def test_a_thin_sheet_is_no_piece(result, scale, case_files):
+    raw = slicer.util.arrayFromVolume(result.raw)
+    raw[10, 25, 8:32] = 0.0  # a row of voxels through the liver, 48 mm long
+    ood = OodSegment(result, SearchedAnomaly(result, scale))
+    ood.update(98.0, "percentile", minimum_ml=0.0)
+    assert not shown(result)[10, 25, 10] and shown(result)[10, 18, 20]
 
 
 def test_the_pieces_become_segments_that_stay_when_the_threshold_moves(result, ood):
@@ -143,7 +180,7 @@ def test_the_pieces_become_segments_that_stay_when_the_threshold_moves(result, o
 
 def test_the_ood_segment_takes_the_place_of_an_older_one_and_is_no_organ_itself(result, scale, ood):
     ood.update(95.0, "percentile", minimum_ml=0.0)
-    again = OodSegment(result, scale)  # as after a reload
+    again = OodSegment(result, SearchedAnomaly(result, scale))  # as after a reload
     again.update(95.0, "percentile", minimum_ml=0.0)
     assert again.volume_ml() == ood.volume_ml()
     segments = result.segmentation.GetSegmentation()

@@ -43,7 +43,7 @@ def test_segments_are_named_and_drawn_as_outlines(result):
 
 def test_findings_are_a_locked_table_and_locked_points(result):
     assert result.findings.GetNumberOfRows() == 2 and result.findings.GetCellText(0, 1) == "OOD region"
-    assert result.points.GetLocked() and result.points.GetNthControlPointLabel(1) == "2 Cyst"
+    assert result.points.GetLocked() and result.points.GetNthControlPointLabel(1) == "2"
     np.testing.assert_allclose(result.points.GetNthControlPointPosition(0), (0.0, -6.0, 50.0))
 
 
