@@ -10,7 +10,7 @@ from typing import Annotated
 import qt
 import slicer
 import vtk
-from slicer import vtkMRMLScalarVolumeNode
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
@@ -23,19 +23,21 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from MaxQuerySegmentationLib.anomaly_scale import UNITS
-from MaxQuerySegmentationLib.child import End
-from MaxQuerySegmentationLib.ct_input import problem, show_as_abdomen, slice_centre
+from MaxQuerySegmentationLib.child import End, Progress
+from MaxQuerySegmentationLib.ct_input import fit, problem, show_as_abdomen, slice_centre
 from MaxQuerySegmentationLib.dependencies import ensure_packages
-from MaxQuerySegmentationLib.engine import DEVICES, QUALITIES, Engine, RunParameters
+from MaxQuerySegmentationLib.engine import DEVICES, QUALITIES, Engine, RunParameters, about_python
 from MaxQuerySegmentationLib.findings_panel import FindingsPanel, jump_to
 from MaxQuerySegmentationLib.heatmap_panel import REGIONS, HeatmapPanel
 from MaxQuerySegmentationLib.inspector_panel import InspectorPanel
 from MaxQuerySegmentationLib.installed_models import InstalledModel, installed_models
+from MaxQuerySegmentationLib.phase_selectors import PhaseSelectors
 from MaxQuerySegmentationLib.report_sentence import sentence
 from MaxQuerySegmentationLib.result_nodes import ResultNodes, results_in
 from MaxQuerySegmentationLib.segment_run import ResponsesRun, SegmentRun
 
 _POLL_MILLISECONDS = 100
+_PYTHON_SETTING = "MaxQuery/Python"
 
 
 class MaxQuerySegmentation(ScriptedLoadableModule):
@@ -61,9 +63,11 @@ class MaxQuerySegmentationParameterNode:
     """What a person has chosen; saved with the scene. `threshold` and `brightest` are in `units`."""
 
     ct: vtkMRMLScalarVolumeNode
+    cropTo: vtkMRMLMarkupsROINode
     model: str = "liver-demo"
     device: Annotated[str, Choice(DEVICES)] = "auto"
     quality: Annotated[str, Choice(QUALITIES)] = "fast"
+    replaceEarlier: bool = False
     showHeatmap: bool = True
     units: Annotated[str, Choice(UNITS)] = "percentile"
     threshold: float = 99.0
@@ -100,6 +104,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         notes_folder = Path(slicer.app.slicerUserSettingsFilePath).parent / "MaxQuery" / "queries"
         self.inspector = InspectorPanel(self.ui, notes_folder, self.onParametersModified, self.onQueriesRenamed)
 
+        self.phases = PhaseSelectors(self.ui.phasesFrame.layout(), self.onParametersModified)
         self.models = installed_models()
         self.ui.modelSelector.addItems(list(self.models))
         self.timer = qt.QTimer()
@@ -112,6 +117,9 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui.copyButton.clicked.connect(self.onCopyFindings)
         self.ui.exportButton.clicked.connect(self.onExportFindings)
         self.ui.responsesButton.clicked.connect(self.onAskQueries)
+        self.ui.cropSelector.nodeAddedByUser.connect(self.onRegionAdded)
+        self.ui.pythonPath.currentPathChanged.connect(self.onPythonChosen)
+        self.ui.pythonPath.currentPath = slicer.app.userSettings().value(_PYTHON_SETTING) or ""
         crosshair = slicer.mrmlScene.GetSingletonNode("default", "vtkMRMLCrosshairNode")
         self.addObserver(crosshair, crosshair.CursorPositionModifiedEvent, self.onCrosshairMoved)
         for event, handler in (
@@ -173,36 +181,60 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         if self._parameters is not None:
             self._parameters.model = name
 
+    def onPythonChosen(self, path):
+        slicer.app.userSettings().setValue(_PYTHON_SETTING, path)
+        self.ui.pythonLabel.setText(about_python(Path(path)) if path else _("The engine runs in Slicer's own Python."))
+
     def onParametersModified(self, caller=None, event=None):
         chosen = self._parameters
         if chosen is None:  # another module is open
             return
         model = self.models.get(chosen.model, InstalledModel(_("No such model is installed.")))
         self.ui.modelLabel.setText(model.about)
-        why_not = _("A run is under way.") if self._run else problem([chosen.ct], model.phases)
+        self.phases.offer(model.phases)
+        why_not = _("A run is under way.") if self._run else self._problem()
         self.ui.segmentButton.setEnabled(why_not is None)
         self.ui.segmentButton.setToolTip(why_not or _("Runs in the background; Slicer stays usable."))
-        self.ui.hintLabel.setText("" if self._run else why_not or "")
+        self.ui.hintLabel.setText(why_not or "")
+        self.ui.hintLabel.setVisible(bool(why_not) and self._run is None)
         self.heatmap.apply(chosen)
 
     # The run
 
+    def inputs(self) -> list:
+        """The volume node of each of the model's phases, None where none is chosen."""
+        return [self._parameters.ct, *self.phases.nodes()]
+
+    def _problem(self) -> str | None:
+        phases = self.models.get(self._parameters.model, InstalledModel("")).phases
+        return problem(self.inputs(), phases, self._parameters.cropTo)
+
+    def onRegionAdded(self, region):
+        if self._parameters.ct is not None:
+            fit(region, self._parameters.ct)
+
     def onSegment(self, checked=False):
-        self._start(SegmentRun, self._parameters.ct)
+        why_not = self._problem()  # the region may have been moved since it was asked
+        if why_not is not None:
+            self._fail(End("failed", why_not))
+            return
+        self._start(SegmentRun, self._parameters.model, self.inputs(), self._parameters.cropTo)
 
     def onAskQueries(self, checked=False):
-        if self._run is None and self._result is not None and self._result.ct is not None:
-            centre = slice_centre(self._result.ct)
-            self._start(ResponsesRun, self._result.ct, centre, self._parameters.cubeMm)
+        result = self._result
+        if self._run is None and result is not None and None not in result.phases:
+            self._start(
+                ResponsesRun, result.model, result.phases, slice_centre(result.ct), self._parameters.cubeMm
+            )
 
-    def _start(self, kind, ct, *what):
-        chosen = self._parameters
+    def _start(self, kind, model, phases, *what):
+        chosen, python = self._parameters, self.ui.pythonPath.currentPath
         self.ui.errorFrame.setVisible(False)
-        parameters = RunParameters(chosen.model, chosen.device, chosen.quality)
+        parameters = RunParameters(model, chosen.device, chosen.quality)
         try:
-            if not self.ui.pythonPath.currentPath:
+            if not python:
                 ensure_packages(Path(self.resourcePath("requirements.txt")))
-            self._run = self.logic.start(kind, ct, parameters, *what, python=self.ui.pythonPath.currentPath)
+            self._run = self.logic.start(kind, phases, parameters, *what, python=python)
         except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
             self._fail(End("failed", str(error)))
             return
@@ -225,7 +257,11 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
                 self._ended(run, event)
                 return
             self.ui.progressBar.setValue(int(100 * event.fraction))
-            self.ui.progressLabel.setText(f"{event.message} · {self._run.seconds():.0f} s")
+            self.ui.progressLabel.setText(self._progress_text(event))
+
+    def _progress_text(self, progress: Progress) -> str:
+        text, left = f"{progress.message} · {self._run.seconds():.0f} s", self._run.seconds_left(progress)
+        return text if left is None else text + _(", this step about {seconds:.0f} s more").format(seconds=left)
 
     def _stopped(self):
         self.timer.stop()
@@ -237,7 +273,10 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             if end.outcome == "done" and isinstance(run, ResponsesRun):
                 self.inspector.take_responses(*run.load())
             elif end.outcome == "done":
-                show_as_abdomen(run.load(slicer.mrmlScene).ct)
+                result = run.load(slicer.mrmlScene, self.logic.getParameterNode().replaceEarlier)
+                show_as_abdomen(result.ct)
+                if self.ui.keptFolder.currentPath:
+                    run.keep_files(Path(self.ui.keptFolder.currentPath), result.name)
             elif end.outcome == "failed":
                 self._fail(end)
         except (OSError, ValueError) as error:
@@ -296,14 +335,14 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 class MaxQuerySegmentationLogic(ScriptedLoadableModuleLogic):
     """The same without a window.
 
-    >>> run = MaxQuerySegmentationLogic().start(SegmentRun, ct_node, RunParameters())  # doctest: +SKIP
+    >>> run = MaxQuerySegmentationLogic().start(SegmentRun, [ct_node], RunParameters())  # doctest: +SKIP
     """
 
     def getParameterNode(self):
         return MaxQuerySegmentationParameterNode(super().getParameterNode())
 
-    def start(self, kind, ct, parameters: RunParameters, *what, python: str = ""):
-        """Starts a run of the engine, `SegmentRun` or `ResponsesRun`, on a volume node.
+    def start(self, kind, phases, parameters: RunParameters, *what, python: str = ""):
+        """Starts a run of the engine, `SegmentRun` or `ResponsesRun`, on the volume nodes of one case.
 
         In Slicer's own Python or in the one at the path `python`; `what` is what else that kind of run wants. Raises
         OSError when the CT cannot be written out.
@@ -313,7 +352,7 @@ class MaxQuerySegmentationLogic(ScriptedLoadableModuleLogic):
         else:
             engine = Engine(Path(shutil.which("PythonSlicer") or "PythonSlicer"))
         folder = Path(tempfile.mkdtemp(prefix="maxquery-", dir=slicer.app.temporaryPath))
-        return kind(engine, parameters, ct, folder, *what)
+        return kind(engine, parameters, phases, folder, *what)
 
 
 class MaxQuerySegmentationTest(ScriptedLoadableModuleTest):
@@ -328,7 +367,7 @@ class MaxQuerySegmentationTest(ScriptedLoadableModuleTest):
 
         ct = SampleData.downloadSample("CTLiver")
         logic = MaxQuerySegmentationLogic()
-        run = logic.start(SegmentRun, ct, RunParameters(), python=os.environ.get("MAXQUERY_PYTHON", ""))
+        run = logic.start(SegmentRun, [ct], RunParameters(), python=os.environ.get("MAXQUERY_PYTHON", ""))
         ends = []
         while not ends:
             ends = [event for event in run.poll() if isinstance(event, End)]

@@ -13,16 +13,18 @@ from slicer.i18n import tr as _
 _ROLE = "MaxQuery.Role"
 _CASE = "MaxQuery.Case"
 _SEGMENTS = "MaxQuery.Segments"
+_MODEL = "MaxQuery.Model"
+_PHASES = "MaxQuery.Phases"
 
 
 @dataclass(frozen=True)
 class ResultNodes:
-    """The nodes of one run. `ct` is None where it has been deleted since.
+    """The nodes of one run. `phases`: its volumes, the first is the CT; None in place of what has been deleted since.
 
     `anomaly` is what the heatmap shows, at first percentiles everywhere; `raw` holds the engine's own scores.
     """
 
-    ct: Any
+    phases: list[Any]
     segmentation: Any
     anomaly: Any
     raw: Any
@@ -30,6 +32,15 @@ class ResultNodes:
     findings: Any
     points: Any
     provenance: Any
+
+    @property
+    def ct(self):
+        return self.phases[0]
+
+    @property
+    def model(self) -> str:
+        """What the model was called when it ran."""
+        return self.provenance.GetAttribute(_MODEL)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -51,12 +62,13 @@ class ResultNodes:
         return self.segmentation.GetAttribute(_SEGMENTS).split("\n")
 
 
-def load_result(scene, folder: Path, ct, name: str) -> ResultNodes:
+def load_result(scene, folder: Path, phases: list[Any], name: str, model: str) -> ResultNodes:
     """The files that `maxquery segment` left in `folder`, as nodes in a new subject hierarchy folder `name`.
 
     They lie where the CT lies, under its transform. Raises OSError, with nothing left in the scene, when a file
     cannot be read.
     """
+    ct = phases[0]
     made: list[Any] = []
 
     def node(kind: str, role: str, title: str):
@@ -101,9 +113,11 @@ def load_result(scene, folder: Path, ct, name: str) -> ResultNodes:
     points.CreateDefaultDisplayNodes()
     for new in (anomaly, raw, clusters, segmentation, points):
         new.SetAndObserveTransformNodeID(ct.GetTransformNodeID())
-    provenance.SetNodeReferenceID("MaxQuery.CT", ct.GetID())
+    provenance.SetAttribute(_MODEL, model)
+    for phase in phases:
+        provenance.AddNodeReferenceID(_PHASES, phase.GetID())
     _put_into_folder(scene, made, ct, name)
-    return ResultNodes(ct, segmentation, anomaly, raw, clusters, findings, points, provenance)
+    return ResultNodes(phases, segmentation, anomaly, raw, clusters, findings, points, provenance)
 
 
 def results_in(scene) -> list[ResultNodes]:
@@ -115,7 +129,7 @@ def results_in(scene) -> list[ResultNodes]:
             by_case.setdefault(node.GetAttribute(_CASE), {})[node.GetAttribute(_ROLE)] = node
     roles = ("segmentation", "anomaly", "raw", "clusters", "findings", "points", "provenance")
     return [
-        ResultNodes(nodes["provenance"].GetNodeReference("MaxQuery.CT"), *(nodes[role] for role in roles))
+        ResultNodes(_phases(nodes["provenance"]), *(nodes[role] for role in roles))
         for nodes in by_case.values()
         if nodes.keys() >= set(roles)
     ]
@@ -136,6 +150,11 @@ def new_name(scene, ct) -> str:
         number += 1
         name = f"MaxQuery {ct.GetName()} ({number})"
     return name
+
+
+def _phases(provenance) -> list[Any]:
+    count = provenance.GetNumberOfNodeReferences(_PHASES)
+    return [provenance.GetNthNodeReference(_PHASES, number) for number in range(count)]
 
 
 def _calibration(provenance):

@@ -1,5 +1,6 @@
 """A run of the engine on one CT of the scene: written out, worked on in a child process, and taken up when done."""
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -11,31 +12,46 @@ from slicer.i18n import tr as _
 from MaxQuerySegmentationLib.child import Child, End, Progress
 from MaxQuerySegmentationLib.ct_input import write_phases
 from MaxQuerySegmentationLib.engine import Engine, RunParameters, responses_arguments, segment_arguments
-from MaxQuerySegmentationLib.result_nodes import ResultNodes, load_result, new_name
+from MaxQuerySegmentationLib.result_nodes import ResultNodes, load_result, new_name, remove_result, results_in
+
+_TELLING_FRACTION = 0.05  # of a stage, before which its end cannot be told
 
 
 class _EngineRun:
     """Starts at once; `poll` it until it gives an `End`, take what it left if it is done, and `discard` it.
 
-    `folder` is the run's own, for the CT and the result; the CT node may be deleted or moved meanwhile. `arguments`:
-    the engine's, from the paths of the CT's phases.
+    `phases`: the volume nodes of one case; they may be deleted or moved meanwhile. `folder` is the run's own, for the
+    CT and the result. `arguments`: the engine's, from the paths of the phases. `region`: the ROI node to crop to.
     """
 
-    def __init__(self, engine: Engine, ct, folder: Path, arguments: Callable[[list[Path]], list[str]]):
-        self.folder, self.ct_id = folder, ct.GetID()
-        self.started_at = time.monotonic()
+    def __init__(
+        self, engine: Engine, phases: Sequence, folder: Path, arguments: Callable[[list[Path]], list[str]], region=None
+    ):
+        self.folder, self.phase_ids = folder, [node.GetID() for node in phases]
+        self.started_at = self._stage_began = time.monotonic()
+        self._stage = ""
         try:
-            phases = write_phases([ct], folder)
+            paths = write_phases(phases, folder, region)
         except OSError:
             self.discard()
             raise
-        self._child = Child(engine.command(*arguments(phases)), engine.child_environment())
+        self._child = Child(engine.command(*arguments(paths)), engine.child_environment())
 
     def seconds(self) -> float:
         return time.monotonic() - self.started_at
 
     def poll(self) -> list[Progress | End]:
-        return self._child.poll()
+        events = self._child.poll()
+        for event in events:
+            if isinstance(event, Progress) and event.stage != self._stage:
+                self._stage, self._stage_began = event.stage, time.monotonic()
+        return events
+
+    def seconds_left(self, progress: Progress) -> float | None:
+        """Of this stage, as it has gone so far; None while nobody can tell."""
+        if progress.fraction < _TELLING_FRACTION:
+            return None
+        return (time.monotonic() - self._stage_began) * (1 - progress.fraction) / progress.fraction
 
     def cancel(self) -> None:
         self._child.cancel()
@@ -51,29 +67,45 @@ class _EngineRun:
 
 
 class SegmentRun(_EngineRun):
-    """Segments the CT."""
+    """Segments the CT, or what of it lies in the ROI node `region`."""
 
-    def __init__(self, engine: Engine, parameters: RunParameters, ct, folder: Path):
-        super().__init__(engine, ct, folder, lambda phases: segment_arguments(phases, folder / "result", parameters))
+    def __init__(self, engine: Engine, parameters: RunParameters, phases: Sequence, folder: Path, region=None):
+        output, self._model = folder / "result", parameters.bundle
+        super().__init__(engine, phases, folder, lambda paths: segment_arguments(paths, output, parameters), region)
 
-    def load(self, scene) -> ResultNodes:
-        """The result as nodes, where the CT is now. Raises OSError, also when the CT was deleted meanwhile."""
-        ct = scene.GetNodeByID(self.ct_id)
-        if ct is None:
+    def load(self, scene, replace: bool = False) -> ResultNodes:
+        """The result as nodes, where the CT is now; in place of the CT's earlier results, if `replace`.
+
+        Raises OSError, also when the CT was deleted meanwhile.
+        """
+        phases = [scene.GetNodeByID(node_id) for node_id in self.phase_ids]
+        if None in phases:
             raise OSError(_("The CT was deleted during the run, so its result was not loaded."))
-        return load_result(scene, self.folder / "result", ct, new_name(scene, ct))
+        earlier = [result for result in results_in(scene) if result.ct is phases[0]] if replace else []
+        loaded = load_result(scene, self.folder / "result", phases, new_name(scene, phases[0]), self._model)
+        for result in earlier:
+            remove_result(scene, result)
+        return loaded
+
+    def keep_files(self, folder: Path, name: str) -> Path:
+        """Moves what the engine wrote into a folder `name` of its own in `folder`. Raises OSError."""
+        kept = folder / re.sub(r"[^\w() -]", "_", name)
+        if kept.exists():
+            raise FileExistsError(_("{folder} exists already.").format(folder=kept))
+        shutil.move(self.folder / "result", kept)
+        return kept
 
 
 class ResponsesRun(_EngineRun):
     """Asks every query in a cube of `size_mm` around a place in the CT's own frame (RAS, mm)."""
 
     def __init__(
-        self, engine: Engine, parameters: RunParameters, ct, folder: Path, centre_ras_mm: Sequence[float],
-        size_mm: float,
+        self, engine: Engine, parameters: RunParameters, phases: Sequence, folder: Path,
+        centre_ras_mm: Sequence[float], size_mm: float,
     ):  # fmt: skip
         output = folder / "responses.npz"
         super().__init__(
-            engine, ct, folder, lambda phases: responses_arguments(phases, output, parameters, centre_ras_mm, size_mm)
+            engine, phases, folder, lambda paths: responses_arguments(paths, output, parameters, centre_ras_mm, size_mm)
         )
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:

@@ -125,4 +125,4 @@ def ct_node(scene, case_files):
 def result(scene, case_files, ct_node):
     from MaxQuerySegmentationLib.result_nodes import load_result
 
-    return load_result(scene, case_files.folder, ct_node, "MaxQuery Venous")
+    return load_result(scene, case_files.folder, [ct_node], "MaxQuery Venous", "test")

@@ -107,12 +107,15 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
     """the scene's nodes of its types."""
 
     nodeChanged = QtCore.Signal()
+    currentNodeIDChanged = QtCore.Signal(str)
+    nodeAddedByUser = QtCore.Signal(object)
     nodeTypes = QtCore.Property("QStringList", lambda self: self._types, lambda self, t: setattr(self, "_types", t))
     addEnabled = removeEnabled = renameEnabled = noneEnabled = QtCore.Property(bool, lambda self: False, lambda *_: 0)
 
     def __init__(self, parent=None):
         super().__init__(parent)
         self.currentIndexChanged.connect(lambda _: self.nodeChanged.emit())
+        self.currentIndexChanged.connect(lambda _: self.currentNodeIDChanged.emit(self.currentData() or ""))
 
     def show_nodes(self, scene) -> None:
         self.clear()
@@ -125,8 +128,20 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
         self.show_nodes(slicer.mrmlScene)
         self.setCurrentIndex(self.findData(node.GetID()) if node else -1)
 
+    setCurrentNode, setMRMLScene = choose, show_nodes
+
+    def currentNode(self):
+        return slicer.mrmlScene.GetNodeByID(self.currentData() or "")
+
 
 class ctkPathLineEdit(QtWidgets.QLineEdit):
+    currentPathChanged = QtCore.Signal(str)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.textChanged.connect(self.currentPathChanged)
+
+    filters = QtCore.Property("QStringList", lambda self: [], lambda *_: None)
     currentPath = QtCore.Property(str, lambda self: self.text(), lambda self, path: self.setText(path))
 
 
@@ -165,9 +180,9 @@ def wrap_parameters(kind: type) -> type:
 
     class Wrapped:
         def __init__(self, node):
-            self._handlers = []
-            for name in get_type_hints(kind):
-                object.__setattr__(self, name, getattr(kind, name, None))
+            object.__setattr__(self, "__dict__", node.__dict__)  # two wrappers of one node agree
+            if not self.__dict__:
+                self.__dict__ |= {name: getattr(kind, name, None) for name in get_type_hints(kind)} | {"_handlers": []}
 
         def __setattr__(self, name, value):
             changed = name in self.__dict__ and getattr(self, name) != value
@@ -251,8 +266,11 @@ class _ModuleWidget:
 
 
 class _ModuleLogic:
+    def __init__(self):
+        self._node = SimpleNamespace()
+
     def getParameterNode(self):
-        return None
+        return self._node
 
 
 def _from_any_qt(name: str):
@@ -280,9 +298,12 @@ def load_module(temporary: Path) -> ModuleType:
     # Every package is there already; what is asked for is remembered.
     slicer.packaging = SimpleNamespace(asked=[], load_requirements=lambda path: path.read_text("utf-8").splitlines())
     slicer.packaging.pip_ensure = lambda packages, requester: slicer.packaging.asked.append(packages)
-    slicer.qMRMLPlotView = qMRMLPlotView
+    slicer.qMRMLPlotView, slicer.qMRMLNodeComboBox = qMRMLPlotView, qMRMLNodeComboBox
     settings = temporary / "settings" / "Slicer.ini"
-    slicer.app = SimpleNamespace(temporaryPath=str(temporary), slicerUserSettingsFilePath=str(settings))
+    user_settings = QtCore.QSettings(str(settings), QtCore.QSettings.IniFormat)
+    slicer.app = SimpleNamespace(
+        temporaryPath=str(temporary), slicerUserSettingsFilePath=str(settings), userSettings=lambda: user_settings
+    )
     module = ModuleType("MaxQuerySegmentation")
     sys.modules[module.__name__] = module
     exec(compile(MODULE.read_text("utf-8"), str(MODULE), "exec"), module.__dict__)

@@ -3,13 +3,15 @@
 import os
 import sys
 import time
+import venv
 from pathlib import Path
 
 import psutil
 import pytest
 
+import maxquery
 from MaxQuerySegmentationLib.child import Child, End, Progress
-from MaxQuerySegmentationLib.engine import Engine, RunParameters, segment_arguments
+from MaxQuerySegmentationLib.engine import Engine, RunParameters, about_python, segment_arguments
 
 ENGINE = Engine(Path(sys.executable))
 
@@ -82,3 +84,27 @@ def test_kill_leaves_nothing_behind():
     process = psutil.Process(child._process.pid)
     child.kill()
     assert not process.is_running()
+
+
+def test_another_python_is_asked_what_it_has(tmp_path):
+    assert about_python(Path(sys.executable)) == f"maxquery {maxquery.__version__} is installed there."
+    assert about_python(tmp_path / "python") == "No program lies there."
+    bare = tmp_path / "env"
+    venv.create(bare)
+    python = bare / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    assert about_python(python) == "maxquery is not installed there: ModuleNotFoundError: No module named 'maxquery'"
+    not_python = tmp_path / "notes.txt"
+    not_python.write_text("no program")
+    assert about_python(not_python).startswith("It cannot be used: ")
+
+
+def test_another_python_hears_nothing_of_slicers(monkeypatch):
+    monkeypatch.setenv("PYTHONHOME", "/slicer/lib/Python")
+    assert "PYTHONHOME" in Engine(Path(sys.executable)).child_environment()
+    assert not {"PYTHONHOME", "PYTHONPATH"} & Engine(Path(sys.executable), None).child_environment().keys()
+
+
+def test_a_crash_is_told_by_its_error_and_not_by_what_follows_it():
+    code = "import sys; sys.exit('ValueError: the file is empty\\n\\nCurrent thread:\\n  <no Python frame>')"
+    _, end = finish(python(code))
+    assert end.message == "The engine stopped: ValueError: the file is empty"

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import slicer
+import vtk
 
 from maxquery.reading import read_case
-from MaxQuerySegmentationLib.ct_input import problem, write_phases
+from MaxQuerySegmentationLib.ct_input import fit, problem, voxels_in, write_phases
 
 
 def volume(scene, kind: str = "vtkMRMLScalarVolumeNode", shape=(4, 5, 6)):
@@ -57,3 +58,35 @@ def test_the_engine_reads_the_voxels_where_the_node_has_them(ct_node, case_files
 def test_a_folder_that_cannot_be_written_is_said(ct_node, tmp_path):
     with pytest.raises(OSError, match="could not be written"):
         write_phases([ct_node], tmp_path / "gone")
+
+
+@pytest.fixture
+def region(scene, ct_node):
+    roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    fit(roi, ct_node)
+    return roi
+
+
+def test_a_region_fitted_to_the_ct_holds_all_of_it(ct_node, region):
+    assert voxels_in(ct_node, region) == tuple(slice(0, n) for n in slicer.util.arrayFromVolume(ct_node).shape)
+
+
+def test_only_the_region_reaches_the_engine_and_lies_where_it_lay(scene, ct_node, case_files, region, tmp_path):
+    region.SetSizeWorld(60, 56, 64)
+    turned = vtk.vtkMatrix4x4()
+    turned.SetElement(0, 3, 70.0)  # the CT is moved, and the region with it
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(turned)
+    for node in (ct_node, region):
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    box = voxels_in(ct_node, region)
+    (path,) = write_phases([ct_node], tmp_path, region)
+    read, whole = read_case([path]).volume, slicer.util.arrayFromVolume(ct_node)
+    np.testing.assert_array_equal(read.array[0], whole[box])
+    assert read.array[0].shape == (16, 28, 30)  # 64 x 56 x 60 mm
+    np.testing.assert_allclose(read.grid.ras_mm((0, 0, 0)), case_files.grid.ras_mm([side.start for side in box]))
+
+
+def test_a_region_beside_the_ct_is_said(ct_node, region):
+    region.SetCenterWorld(1000, 0, 0)
+    assert problem([ct_node], ["venous"], region) == "The region R lies outside the CT."

@@ -9,6 +9,7 @@ import slicer
 pytest.importorskip("PySide6.QtWidgets", reason="needs Qt and its system libraries", exc_type=ImportError)
 
 from MaxQuerySegmentationLib.ct_input import slice_centre
+from MaxQuerySegmentationLib.result_nodes import results_in
 
 from . import host
 
@@ -61,6 +62,65 @@ def test_one_click_brings_the_result_into_the_scene_and_the_panel(panel, ct_node
     assert panel._result.ct is ct_node and "ml" in panel.ui.scoreLabel.text()
     assert len(panel.findings.rows()) == 1 + len(panel._result.report["findings"])
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("maxquery-")], "the run's files are gone"
+
+
+def test_a_further_phase_is_asked_for_only_if_the_model_wants_it_and_guessed_from_its_name(panel, ct_node):
+    assert panel.inputs() == [ct_node]
+    array = slicer.util.arrayFromVolume(ct_node)
+    late = slicer.util.addVolumeFromArray(array, name="liver ven 3mm")
+    early = slicer.util.addVolumeFromArray(array, name="Arterial")
+    two = panel.models[panel._parameters.model].__class__("Of two phases.", ("venous", "arterial"))
+    panel.models["two"] = two
+    panel._parameters.model = "two"
+    assert panel.inputs() == [ct_node, early]
+    assert "not lie on the same grid" in panel.ui.hintLabel.text()
+    (_label, selector), = panel.phases._rows
+    selector.setCurrentNode(late)
+    assert panel.inputs() == [ct_node, late]
+    panel._parameters.model = next(iter(panel.models))
+    assert panel.inputs() == [ct_node]
+
+
+def test_only_the_region_is_segmented_if_there_is_one(panel, ct_node):
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    panel.ui.cropSelector.nodeAddedByUser.emit(region)
+    panel._parameters.cropTo = region
+    region.SetSizeWorld(40, 40, 40)
+    run(panel)
+    assert panel._result.raw.GetImageData().GetDimensions() == (20, 20, 10)
+    region.SetCenterWorld(1000, 0, 0)
+    panel.ui.segmentButton.click()
+    assert panel._run is None and panel.ui.errorLabel.text() == "The region R lies outside the CT."
+
+
+def test_the_engines_files_are_kept_where_a_person_wants_them(panel, tmp_path):
+    panel.ui.keptFolder.currentPath = str(tmp_path)
+    run(panel)
+    assert (tmp_path / "MaxQuery Venous" / "report.json").exists()
+    (tmp_path / "MaxQuery Venous (2)").mkdir()
+    run(panel)
+    assert "exists already" in panel.ui.errorLabel.text() and panel._result.name == "MaxQuery Venous (2)"
+
+
+def test_a_second_run_replaces_the_first_if_a_person_wants_it(panel):
+    run(panel)
+    run(panel)
+    assert len(panel_results()) == 2
+    panel.ui.replaceCheck.setChecked(True)
+    run(panel)
+    assert panel_results() == [panel._result.name]
+
+
+def panel_results() -> list[str]:
+    return [result.name for result in results_in(slicer.mrmlScene)]
+
+
+def test_another_python_is_remembered_and_checked(panel):
+    panel.ui.pythonPath.currentPath = sys.executable
+    assert panel.ui.pythonLabel.text().endswith("is installed there.")
+    assert slicer.app.userSettings().value("MaxQuery/Python") == sys.executable
+    panel.ui.pythonPath.currentPath = ""
+    assert panel.ui.pythonLabel.text() == "The engine runs in Slicer's own Python."
 
 
 def test_packages_are_asked_for_when_the_button_is_pressed_and_not_before(panel):

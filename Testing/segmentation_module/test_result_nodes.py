@@ -50,7 +50,7 @@ def test_findings_are_a_locked_table_and_locked_points(result):
 def test_results_follow_a_transform_of_the_ct(scene, case_files, ct_node):
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     ct_node.SetAndObserveTransformNodeID(transform.GetID())
-    result = load_result(scene, case_files.folder, ct_node, "moved")
+    result = load_result(scene, case_files.folder, [ct_node], "moved", "test")
     moved = (result.anomaly, result.raw, result.clusters, result.segmentation, result.points)
     assert {node.GetTransformNodeID() for node in moved} == {transform.GetID()}
 
@@ -58,7 +58,7 @@ def test_results_follow_a_transform_of_the_ct(scene, case_files, ct_node):
 def test_a_second_run_gets_a_name_of_its_own_and_either_can_be_removed(scene, case_files, result):
     name = new_name(scene, result.ct)
     assert name == "MaxQuery Venous (2)"
-    second = load_result(scene, case_files.folder, result.ct, name)
+    second = load_result(scene, case_files.folder, [result.ct], name, "test")
     assert [each.name for each in results_in(scene)] == ["MaxQuery Venous", name]
     remove_result(scene, second)
     assert [each.name for each in results_in(scene)] == ["MaxQuery Venous"]
@@ -71,7 +71,7 @@ def test_a_result_that_cannot_be_read_leaves_the_scene_as_it_was(scene, case_fil
     (broken / "segmentation.seg.nrrd").unlink()
     before = scene.GetNumberOfNodes()
     with pytest.raises(OSError, match=r"segmentation\.seg\.nrrd could not be read"):
-        load_result(scene, broken, ct_node, "broken")
+        load_result(scene, broken, [ct_node], "broken", "test")
     assert results_in(scene) == [] and scene.GetNumberOfNodes() == before
 
 
