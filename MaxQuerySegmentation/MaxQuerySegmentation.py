@@ -33,7 +33,7 @@ from MaxQuerySegmentationLib.inspector_panel import InspectorPanel
 from MaxQuerySegmentationLib.installed_models import InstalledModel, installed_models
 from MaxQuerySegmentationLib.phase_selectors import PhaseSelectors
 from MaxQuerySegmentationLib.report_sentence import sentence
-from MaxQuerySegmentationLib.result_nodes import ResultNodes, results_in
+from MaxQuerySegmentationLib.result_nodes import ResultNodes, first_ct, results_in
 from MaxQuerySegmentationLib.segment_run import ResponsesRun, SegmentRun
 
 _POLL_MILLISECONDS = 100
@@ -126,6 +126,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose),
             (slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose),
             (slicer.mrmlScene.EndImportEvent, self.onSceneEndImport),
+            (slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded),
         ):
             self.addObserver(slicer.mrmlScene, event, handler)
         self.ui.progressFrame.setVisible(False)
@@ -163,13 +164,20 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def initializeParameterNode(self):
         self._disconnect()
         self._parameters = self.logic.getParameterNode()
-        if self._parameters.ct is None:
-            self._parameters.ct = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+        self.chooseCt()
         self._guiTag = self._parameters.connectGui(self.ui)
         self.addObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
         self.ui.modelSelector.setCurrentText(self._parameters.model)
         self.showLatestResult()
         self.onParametersModified()
+
+    def chooseCt(self):
+        """The scene's first CT, while a person has chosen none."""
+        if self._parameters is not None and self._parameters.ct is None:
+            self._parameters.ct = first_ct(slicer.mrmlScene)
+
+    def onNodeAdded(self, caller, event):
+        qt.QTimer.singleShot(0, self.chooseCt)  # its image may come right after
 
     def _disconnect(self):
         if self._parameters is not None:

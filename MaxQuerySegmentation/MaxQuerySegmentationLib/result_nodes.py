@@ -10,6 +10,8 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from MaxQuerySegmentationLib.ct_input import problem
+
 _ROLE = "MaxQuery.Role"
 _CASE = "MaxQuery.Case"
 _SEGMENTS = "MaxQuery.Segments"
@@ -133,6 +135,13 @@ def results_in(scene) -> list[ResultNodes]:
         for nodes in by_case.values()
         if nodes.keys() >= set(roles)
     ]
+
+
+def first_ct(scene):
+    """The first volume of the scene that is no result, None if there is none."""
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
+    candidates = (node for node in volumes if node.GetAttribute(_ROLE) is None and problem([node], [""]) is None)
+    return next(candidates, None)
 
 
 def remove_result(scene, result: ResultNodes) -> None:

@@ -3,6 +3,7 @@
 import sys
 import time
 
+import numpy as np
 import pytest
 import slicer
 
@@ -51,6 +52,16 @@ def test_a_first_visitor_sees_what_is_missing(panel):
     panel._parameters.ct = None
     assert not panel.ui.segmentButton.isEnabled()
     assert panel.ui.hintLabel.text() == panel.ui.segmentButton.toolTip() == "Choose the venous CT."
+
+
+def test_a_ct_that_comes_later_is_chosen_and_a_result_never(panel, ct_node, result):
+    slicer.mrmlScene.RemoveNode(ct_node)
+    panel._parameters.ct = None
+    host.application().processEvents()
+    assert panel._parameters.ct is None
+    later = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6), np.int16))
+    host.application().processEvents()
+    assert panel._parameters.ct is later
 
 
 def test_one_click_brings_the_result_into_the_scene_and_the_panel(panel, ct_node, tmp_path):
