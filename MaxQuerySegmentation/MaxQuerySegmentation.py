@@ -73,6 +73,7 @@ class MaxQuerySegmentationParameterNode:
     threshold: float = 99.0
     brightest: float = 100.0
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    showSurfaces: bool = False
     showVolume: bool = False
     showOod: bool = True
     region: Annotated[str, Choice(REGIONS)] = "organ"

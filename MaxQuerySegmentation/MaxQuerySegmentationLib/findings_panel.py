@@ -14,9 +14,14 @@ from MaxQuerySegmentationLib.result_nodes import ResultNodes
 
 SHOWN, TYPE, OOD, VOLUME, LONGEST, ACROSS, PERCENTILE, QUERY, REVIEWED, COMMENT = range(10)
 COLUMNS = (
-    _("Show"), _("Finding"), _("OOD"), _("ml"), _("mm"), _("across"), _("Percentile"), _("Query"), _("Reviewed"),
-    _("Comment"),
+    _("Show"), _("Finding"), _("OOD"), _("ml"), _("⌀ mm"), _("⟂ mm"), _("%ile"), _("Query"), _("Reviewed"), _("Comment")
 )  # fmt: skip
+TIPS = {
+    LONGEST: _("The longest diameter in any axial slice."), ACROSS: _("The widest extent across the longest diameter."),
+    PERCENTILE: _("Mean anomaly: how many of a hundred known voxels score lower."),
+    QUERY: _("The query that owns most of it."),
+}  # fmt: skip
+_WIDEST_TYPE = 170  # pixels; the tip shows what is cut
 _KEPT = {SHOWN: "shown", REVIEWED: "reviewed", COMMENT: "comment"}
 """Columns that a person fills: they lie in the scene's table of findings, and so in the .mrb."""
 
@@ -28,7 +33,9 @@ class FindingsPanel:
         self.table, self._result, self._count = table, None, 0
         for column, title in enumerate(COLUMNS):
             table.insertColumn(column)
-            table.setHorizontalHeaderItem(column, qt.QTableWidgetItem(title))
+            header = qt.QTableWidgetItem(title)
+            header.setToolTip(TIPS.get(column, ""))
+            table.setHorizontalHeaderItem(column, header)
         table.itemChanged.connect(self._changed)
         table.cellClicked.connect(self._clicked)
 
@@ -52,6 +59,8 @@ class FindingsPanel:
                 self.table.setItem(row, column, _kept_item(row, column, _kept(result, row, name)))
         self.table.setSortingEnabled(True)
         self.table.resizeColumnsToContents()
+        if self.table.columnWidth(TYPE) > _WIDEST_TYPE:
+            self.table.setColumnWidth(TYPE, _WIDEST_TYPE)
         self._result = result
 
     def rows(self) -> list[list[str]]:
@@ -119,6 +128,7 @@ def _item(finding: int, value):
     item = qt.QTableWidgetItem()
     item.setData(qt.Qt.DisplayRole, value)  # a number sorts as a number
     item.setData(qt.Qt.UserRole, finding)
+    item.setToolTip(str(value))
     item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
     return item
 

@@ -10,7 +10,6 @@ from MaxQuerySegmentationLib.searched_anomaly import SearchedAnomaly
 
 NAME = "MaxQuery heat"
 _ABOVE_ALL = 1e6  # Slicer hides what lies above the upper threshold too
-_LEGEND_POINTS = 12
 
 
 class Heatmap:
@@ -62,11 +61,8 @@ class Heatmap:
 def _legend(volume):
     """A scale at the right edge of each slice view that leaves the picture to the CT."""
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(volume)
-    legend.SetSize(0.1, 0.4)
-    legend.SetPosition(0.98, 0.5)
-    for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
-        text.SetFontSize(_LEGEND_POINTS)
-        text.SetBold(False)
+    legend.SetSize(0.12, 0.4)
+    legend.SetNumberOfLabels(3)
     return legend
 
 

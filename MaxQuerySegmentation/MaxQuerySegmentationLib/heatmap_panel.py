@@ -1,5 +1,6 @@
 """The section 'Heatmap' of the panel: one range and its units for overlay, cloud and OOD segment."""
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -9,6 +10,9 @@ from MaxQuerySegmentationLib.heatmap import Heatmap
 from MaxQuerySegmentationLib.ood_segment import OodSegment
 from MaxQuerySegmentationLib.result_nodes import ResultNodes
 from MaxQuerySegmentationLib.searched_anomaly import SearchedAnomaly
+from MaxQuerySegmentationLib.surfaces import Surfaces
+
+_REST_MILLISECONDS = 300
 
 REGIONS = ("organ", "everywhere")
 """Where heatmap and OOD segment look: in and close around organ and tumours, or in the whole CT."""
@@ -25,6 +29,11 @@ class HeatmapPanel:
         self.heatmap: Heatmap | None = None
         self.ood: OodSegment | None = None
         self._cloud: HeatCloud | None = None
+        self._surfaces: Surfaces | None = None
+        self._resting = qt.QTimer()
+        self._resting.setSingleShot(True)
+        self._resting.setInterval(_REST_MILLISECONDS)
+        self._resting.timeout.connect(self._settle)
         self._chosen = None
         self._anomaly: SearchedAnomaly | None = None
         self._units = ""
@@ -39,7 +48,8 @@ class HeatmapPanel:
 
         if self.heatmap is not None:
             self.hide()
-        self.heatmap = self.ood = self._cloud = self._anomaly = None
+        self._resting.stop()
+        self.heatmap = self.ood = self._cloud = self._anomaly = self._surfaces = None
         self._chosen, self._drawn = chosen, ("", "")
         if result is not None:
             self._units = chosen.units
@@ -70,6 +80,7 @@ class HeatmapPanel:
             self.heatmap.hide()
         self._apply_cloud()
         self._apply_ood()
+        self._resting.start()
 
     def _draw(self) -> None:
         """The volume on show as region and units want it."""
@@ -89,6 +100,17 @@ class HeatmapPanel:
             self._cloud.show(chosen.threshold, chosen.brightest)
         elif self._cloud is not None:
             self._cloud.hide()
+
+    def _settle(self) -> None:
+        """What is too slow to follow the hand, once it rests."""
+        if self.ood is not None:
+            self.ood.settle()
+        if self._chosen.showSurfaces:
+            if self._surfaces is None:
+                self._surfaces = Surfaces(self.result)
+            self._surfaces.show()
+        elif self._surfaces is not None:
+            self._surfaces.hide()
 
     def _apply_ood(self) -> None:
         chosen = self._chosen

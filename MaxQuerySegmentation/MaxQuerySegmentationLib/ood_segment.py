@@ -54,10 +54,11 @@ class OodSegment:
         np.greater_equal(self._anomaly.steps, first, out=mask)
         _keep_pieces(mask, self._lowest_in_ball >= first, minimum_ml / self._voxel_ml)
         self._image.GetPointData().GetScalars().Modified()
-        self._image.Modified()
-        segments = self.result.segmentation.GetSegmentation()
-        segments.GetSegment(SEGMENT_ID).Modified()
-        segments.InvokeEvent(segments.SourceRepresentationModified)
+        self._image.Modified()  # the views follow
+
+    def settle(self) -> None:
+        """Tells the rest of Slicer, which takes its time, and marks the segmentation as not yet saved."""
+        self.result.segmentation.GetSegmentation().GetSegment(SEGMENT_ID).Modified()
 
     def show(self, visible: bool) -> None:
         self.result.segmentation.GetDisplayNode().SetSegmentVisibility(SEGMENT_ID, visible)

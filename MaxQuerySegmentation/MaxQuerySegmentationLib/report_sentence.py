@@ -10,8 +10,8 @@ def sentence(report: dict[str, Any]) -> str:
     volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in report["volumes_ml"].items() if ml > 0)
     score = report["case_score"]
     if score is None:
-        return _("No tumour of a known type was found. {volumes}").format(volumes=volumes)
+        return _("No tumour of a known type was found.\n{volumes}").format(volumes=volumes)
     return _(
         "What was labelled tumour is, on average, less familiar to the model than {percentile:.0f} % of known "
-        "tissue. {volumes}"
+        "tissue.\n{volumes}"
     ).format(percentile=score["percentile"], volumes=volumes)

@@ -113,6 +113,7 @@ def load_result(scene, folder: Path, phases: list[Any], name: str, model: str) -
     segmentation.SetReferenceImageGeometryParameterFromVolumeNode(ct)
     anomaly.CreateDefaultDisplayNodes()
     points.CreateDefaultDisplayNodes()
+    points.GetDisplayNode().SetGlyphScale(1.5)  # % of the view: a finding must not hide behind its mark
     for new in (anomaly, raw, clusters, segmentation, points):
         new.SetAndObserveTransformNodeID(ct.GetTransformNodeID())
     provenance.SetAttribute(_MODEL, model)

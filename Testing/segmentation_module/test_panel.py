@@ -154,6 +154,22 @@ def test_the_range_moves_heatmap_and_ood_segment(panel):
     assert layers.GetForegroundVolumeID() is None
 
 
+def test_surfaces_are_there_when_asked_for_and_follow_once_the_hand_rests(with_result):
+    panel, segments = with_result, with_result._result.segmentation.GetSegmentation()
+
+    def surface():
+        return segments.GetSegment("MaxQuery_OOD").GetRepresentation("Closed surface")
+
+    panel.ui.surfacesCheck.setChecked(True)
+    wait(panel, lambda: surface() is not None)
+    small = surface().GetBounds()
+    panel.ui.heatRange.setValues(90.0, 100.0)
+    wait(panel, lambda: surface() is not None)
+    assert surface().GetBounds()[1] > small[1]
+    panel.ui.surfacesCheck.setChecked(False)
+    wait(panel, lambda: not segments.ContainsRepresentation("Closed surface"))
+
+
 def test_another_unit_keeps_the_threshold_where_it_is(panel):
     run(panel)
     panel.ui.heatRange.setValues(97.0, 100.0)
