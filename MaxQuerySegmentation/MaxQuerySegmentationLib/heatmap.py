@@ -63,6 +63,7 @@ def _legend(volume):
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(volume)
     legend.SetSize(0.12, 0.4)
     legend.SetNumberOfLabels(3)
+    legend.SetVisibility(False)  # a legend that is on before its volume is in a view stays unseen
     return legend
 
 

@@ -221,8 +221,7 @@ class InspectorPanel:
         self.ui.responseSelector.addItems(
             [_("heatmap"), *_GROUPS, *map(self.name, range(len(self.notes)))]
         )
-        self.ui.pictureButton.setEnabled(True)
-        self.ui.pictureButton.setToolTip(_("Every query on the present axial slice, as PNG or PDF."))
+        self._offer_views(True)
         self.ui.inspectorLabel.setText(_("Move the mouse over the region: the chart shows every query's response."))
 
     def forget_responses(self) -> None:
@@ -231,8 +230,17 @@ class InspectorPanel:
                 views.remove()
         self.responses = self._chart = None
         self.ui.responseSelector.clear()
-        self.ui.pictureButton.setEnabled(False)
-        self.ui.pictureButton.setToolTip(_("Ask every query first."))
+        self._offer_views(False)
+
+    def _offer_views(self, answered: bool) -> None:
+        """Chart, maps and picture: there once the queries were asked."""
+        self.ui.chartFrame.setVisible(answered)
+        for widget, tip in (
+            (self.ui.pictureButton, _("Every query on the present axial slice, as PNG or PDF.")),
+            (self.ui.responseSelector, _("One query's responses, or the share of a group, in place of the heatmap.")),
+        ):
+            widget.setEnabled(answered)
+            widget.setToolTip(tip if answered else _("Ask every query first."))
 
     def _show_response(self, text: str) -> None:
         """Puts the map that was chosen over the CT, in place of the heatmap."""

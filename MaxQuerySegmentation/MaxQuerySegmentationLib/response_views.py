@@ -66,6 +66,9 @@ class ResponseViews:
         self.scene.RemoveNode(self.volume)
 
 
+_TITLE_POINTS, _TEXT_POINTS = 12, 10  # it has only the panel's width
+
+
 class ResponseChart:
     """A bar a query; the axis keeps its limits, so that a move of the crosshair can be read."""
 
@@ -76,6 +79,11 @@ class ResponseChart:
         self.chart.SetYAxisTitle(_("Response"))
         self.chart.SetYAxisRangeAuto(False)
         self.chart.SetYAxisRange(*limits)
+        self.chart.SetTitleFontSize(_TITLE_POINTS)
+        for set_size in (
+            self.chart.SetAxisTitleFontSize, self.chart.SetAxisLabelFontSize, self.chart.SetLegendFontSize
+        ):  # fmt: skip
+            set_size(_TEXT_POINTS)
         self.table = self._add("vtkMRMLTableNode")
         self._columns = {}
         for name in ("query", *dict.fromkeys(groups)):
