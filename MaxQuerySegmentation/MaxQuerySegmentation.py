@@ -34,6 +34,8 @@ from MaxQuerySegmentationLib.installed_models import InstalledModel, installed_m
 from MaxQuerySegmentationLib.phase_selectors import PhaseSelectors
 from MaxQuerySegmentationLib.report_sentence import sentence
 from MaxQuerySegmentationLib.result_nodes import ResultNodes, first_ct, results_in
+from MaxQuerySegmentationLib.sample_data import NAME as SAMPLE
+from MaxQuerySegmentationLib.sample_data import register_sample_data
 from MaxQuerySegmentationLib.segment_run import ResponsesRun, SegmentRun
 
 _POLL_MILLISECONDS = 100
@@ -56,6 +58,7 @@ class MaxQuerySegmentation(ScriptedLoadableModule):
         self.parent.acknowledgementText = _(
             "The method is Yuan et al., Devil is in the Queries, CVPR 2023; this is an independent implementation."
         )
+        slicer.app.connect("startupCompleted()", register_sample_data)
 
 
 @parameterNodeWrapper
@@ -374,7 +377,7 @@ class MaxQuerySegmentationTest(ScriptedLoadableModuleTest):
     def test_from_ct_to_findings(self):
         import SampleData
 
-        ct = SampleData.downloadSample("CTLiver")
+        ct = SampleData.downloadSample(SAMPLE)
         logic = MaxQuerySegmentationLogic()
         run = logic.start(SegmentRun, [ct], RunParameters(), python=os.environ.get("MAXQUERY_PYTHON", ""))
         ends = []
@@ -388,3 +391,13 @@ class MaxQuerySegmentationTest(ScriptedLoadableModuleTest):
         self.assertGreater(volumes_ml["liver"], 500)  # the smallest adult livers have about as much
         self.assertEqual(result.anomaly.GetImageData().GetDimensions(), ct.GetImageData().GetDimensions())
         self.delayDisplay(sentence(result.report))
+
+        slicer.util.selectModule("MaxQuerySegmentation")
+        panel = slicer.modules.MaxQuerySegmentationWidget
+        volumes_ml = []
+        for threshold in (99.0, 90.0):
+            panel.ui.heatRange.setValues(threshold, 100.0)
+            self.assertEqual(result.anomaly.GetDisplayNode().GetLowerThreshold(), threshold)
+            volumes_ml.append(panel.heatmap.ood.volume_ml())
+        self.assertLess(*volumes_ml)
+        self.delayDisplay("Test passed")

@@ -133,7 +133,7 @@ class Child:
             return End(said.outcome, said.message, said.hint, details)
         said_lines = [line for line in (*self._noise, *self._errors) if line.strip()]
         errors = [line for line in said_lines if "Error" in line]  # a crash prints more below it
-        last = (errors or said_lines or ["it said nothing."])[-1].strip()
+        last = (errors or said_lines or ["it said nothing"])[-1].strip().removesuffix(".") + "."
         if code == -9:  # SIGKILL, which nothing here sent
             hint = "Most often the machine ran out of memory: close other programs, or crop the CT."
             return End("failed", "The engine was killed by the system.", hint, details)

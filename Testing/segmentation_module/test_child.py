@@ -107,4 +107,4 @@ def test_another_python_hears_nothing_of_slicers(monkeypatch):
 def test_a_crash_is_told_by_its_error_and_not_by_what_follows_it():
     code = "import sys; sys.exit('ValueError: the file is empty\\n\\nCurrent thread:\\n  <no Python frame>')"
     _, end = finish(python(code))
-    assert end.message == "The engine stopped: ValueError: the file is empty"
+    assert end.message == "The engine stopped: ValueError: the file is empty."
