@@ -25,7 +25,7 @@ from slicer.util import VTKObservationMixin
 from MaxQuerySegmentationLib.anomaly_scale import UNITS
 from MaxQuerySegmentationLib.child import End, Progress
 from MaxQuerySegmentationLib.ct_input import fit, problem, show_as_abdomen, slice_centre
-from MaxQuerySegmentationLib.dependencies import ensure_packages
+from MaxQuerySegmentationLib.dependencies import about_first_run, ensure_packages
 from MaxQuerySegmentationLib.engine import DEVICES, QUALITIES, Engine, RunParameters, about_python
 from MaxQuerySegmentationLib.findings_panel import FindingsPanel, jump_to
 from MaxQuerySegmentationLib.heatmap_panel import REGIONS, HeatmapPanel
@@ -95,6 +95,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._guiTag = None
         self._run: SegmentRun | ResponsesRun | None = None
         self._result: ResultNodes | None = None
+        self._firstRun = ""
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -124,6 +125,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui.cropSelector.nodeAddedByUser.connect(self.onRegionAdded)
         self.ui.pythonPath.currentPathChanged.connect(self.onPythonChosen)
         self.ui.pythonPath.currentPath = slicer.app.userSettings().value(_PYTHON_SETTING) or ""
+        self.tellOfFirstRun()
         crosshair = slicer.mrmlScene.GetSingletonNode("default", "vtkMRMLCrosshairNode")
         self.addObserver(crosshair, crosshair.CursorPositionModifiedEvent, self.onCrosshairMoved)
         for event, handler in (
@@ -196,6 +198,13 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def onPythonChosen(self, path):
         slicer.app.userSettings().setValue(_PYTHON_SETTING, path)
         self.ui.pythonLabel.setText(about_python(Path(path)) if path else _("The engine runs in Slicer's own Python."))
+        self.tellOfFirstRun()
+
+    def tellOfFirstRun(self):
+        """What the engine still needs, if it is to run in Slicer's own Python."""
+        own = not self.ui.pythonPath.currentPath
+        self._firstRun = about_first_run(Path(self.resourcePath("requirements.txt"))) if own else ""
+        self.onParametersModified()
 
     def onParametersModified(self, caller=None, event=None):
         chosen = self._parameters
@@ -207,8 +216,9 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         why_not = _("A run is under way.") if self._run else self._problem()
         self.ui.segmentButton.setEnabled(why_not is None)
         self.ui.segmentButton.setToolTip(why_not or _("Runs in the background; Slicer stays usable."))
-        self.ui.hintLabel.setText(why_not or "")
-        self.ui.hintLabel.setVisible(bool(why_not) and self._run is None)
+        hint = why_not or self._firstRun
+        self.ui.hintLabel.setText(hint)
+        self.ui.hintLabel.setVisible(bool(hint) and self._run is None)
         self.heatmap.apply(chosen)
 
     # The run
@@ -246,6 +256,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         try:
             if not python:
                 ensure_packages(Path(self.resourcePath("requirements.txt")))
+                self.tellOfFirstRun()
             self._run = self.logic.start(kind, phases, parameters, *what, python=python)
         except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
             self._fail(End("failed", str(error)))

@@ -296,8 +296,13 @@ def load_module(temporary: Path) -> ModuleType:
     slicer.util.VTKObservationMixin = _Observed
     slicer.util.loadUI, slicer.util.childWidgetVariables = load_ui, child_widgets
     # Every package is there already; what is asked for is remembered.
-    slicer.packaging = SimpleNamespace(asked=[], load_requirements=lambda path: path.read_text("utf-8").splitlines())
-    slicer.packaging.pip_ensure = lambda packages, requester: slicer.packaging.asked.append(packages)
+    slicer.packaging = SimpleNamespace(asked=[], pip_check=lambda requirement: True)
+    slicer.packaging.load_requirements = lambda path: path.read_text("utf-8").splitlines()
+
+    def pip_ensure(packages, requester, constraints=None):
+        slicer.packaging.asked.append((packages, constraints.read_text("utf-8").splitlines()))
+
+    slicer.packaging.pip_ensure = pip_ensure
     slicer.qMRMLPlotView, slicer.qMRMLNodeComboBox = qMRMLPlotView, qMRMLNodeComboBox
     settings = temporary / "settings" / "Slicer.ini"
     user_settings = QtCore.QSettings(str(settings), QtCore.QSettings.IniFormat)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -137,8 +138,20 @@ def test_another_python_is_remembered_and_checked(panel):
 def test_packages_are_asked_for_when_the_button_is_pressed_and_not_before(panel):
     assert slicer.packaging.asked == []
     run(panel)
-    (packages,) = slicer.packaging.asked
+    ((packages, constraints),) = slicer.packaging.asked
     assert "safetensors>=0.4" in packages and not any("torch" in each.split("#")[0] for each in packages)
+    assert {f"{name}=={version(name)}" for name in ("numpy", "SimpleITK", "torch")} <= set(constraints), "they stay"
+
+
+def test_what_the_first_run_will_install_is_said_before(panel, monkeypatch):
+    assert panel.ui.hintLabel.isHidden()
+    monkeypatch.setattr(slicer.packaging, "pip_check", lambda requirement: "safetensors" not in requirement)
+    panel.tellOfFirstRun()
+    assert panel.ui.hintLabel.text() == (
+        "The first run asks, and then installs in Slicer: safetensors>=0.4. About 50 MB on disk."
+    )
+    panel.ui.pythonPath.currentPath = sys.executable  # the engine of another Python needs nothing here
+    assert panel.ui.hintLabel.isHidden()
 
 
 def test_the_range_moves_heatmap_and_ood_segment(panel):
