@@ -124,6 +124,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui.responsesButton.clicked.connect(self.onAskQueries)
         self.ui.cropSelector.nodeAddedByUser.connect(self.onRegionAdded)
         self.ui.pythonPath.currentPathChanged.connect(self.onPythonChosen)
+        self.ui.pythonPath.validInputChanged.connect(self.onPythonChosen)  # the other one is silent for no path
         self.ui.pythonPath.currentPath = slicer.app.userSettings().value(_PYTHON_SETTING) or ""
         self.tellOfFirstRun()
         crosshair = slicer.mrmlScene.GetSingletonNode("default", "vtkMRMLCrosshairNode")
@@ -195,7 +196,8 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         if self._parameters is not None:
             self._parameters.model = name
 
-    def onPythonChosen(self, path):
+    def onPythonChosen(self, _change):
+        path = self.ui.pythonPath.currentPath
         slicer.app.userSettings().setValue(_PYTHON_SETTING, path)
         self.ui.pythonLabel.setText(about_python(Path(path)) if path else _("The engine runs in Slicer's own Python."))
         self.tellOfFirstRun()

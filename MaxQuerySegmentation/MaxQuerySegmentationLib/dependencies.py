@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import slicer
+import slicer.packaging
 from slicer.i18n import tr as _
 
 _KEPT = ("numpy", "scipy", "SimpleITK", "torch", "torchvision")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import qt
 import slicer
+import slicer.packaging
 from slicer.i18n import tr as _
 
 from MaxQuerySegmentationLib.cluster_map import ClusterMap

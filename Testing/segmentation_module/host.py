@@ -135,11 +135,21 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
 
 
 class ctkPathLineEdit(QtWidgets.QLineEdit):
-    currentPathChanged = QtCore.Signal(str)
+    """a path; as the real one it tells of every one that exists, and once that there is none."""
+
+    currentPathChanged, validInputChanged = QtCore.Signal(str), QtCore.Signal(bool)
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self.textChanged.connect(self.currentPathChanged)
+        self._valid = False
+        self.textChanged.connect(self._changed)
+
+    def _changed(self, path: str) -> None:
+        was_valid, self._valid = self._valid, Path(path).is_file()
+        if self._valid:
+            self.currentPathChanged.emit(path)
+        if self._valid != was_valid:
+            self.validInputChanged.emit(self._valid)
 
     filters = QtCore.Property("QStringList", lambda self: [], lambda *_: None)
     currentPath = QtCore.Property(str, lambda self: self.text(), lambda self, path: self.setText(path))
@@ -296,7 +306,8 @@ def load_module(temporary: Path) -> ModuleType:
     slicer.util.VTKObservationMixin = _Observed
     slicer.util.loadUI, slicer.util.childWidgetVariables = load_ui, child_widgets
     # Every package is there already; what is asked for is remembered.
-    slicer.packaging = SimpleNamespace(asked=[], pip_check=lambda requirement: True)
+    slicer.packaging = sys.modules["slicer.packaging"] = ModuleType("slicer.packaging")
+    slicer.packaging.asked, slicer.packaging.pip_check = [], lambda requirement: True
     slicer.packaging.load_requirements = lambda path: path.read_text("utf-8").splitlines()
 
     def pip_ensure(packages, requester, constraints=None):
