@@ -22,14 +22,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "MaxQuerySegmentati
 
 
 @pytest.fixture
-def scene(monkeypatch):
+def application():
+    return slicer.vtkSlicerApplicationLogic()
+
+
+@pytest.fixture
+def scene(monkeypatch, application):
     """Empty, with the logics that nodes ask for, and the three slice views of a person."""
     # What slicer.util asks for; a Slicer has it.
     modules = SimpleNamespace()
     monkeypatch.setattr(slicer, "modules", modules, raising=False)
     scene = slicer.vtkMRMLScene()
     slicer.mrmlScene = scene
-    application = slicer.vtkSlicerApplicationLogic()
     application.SetMRMLScene(scene)
     for name, logic in (
         ("Colors", slicer.vtkSlicerColorLogic()),
