@@ -20,6 +20,8 @@ i18n.tr = i18n.translate = lambda *texts: texts[-1]
 sys.modules["slicer.i18n"] = i18n
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "MaxQuerySegmentation"))
 
+from .scenes import slicer_scene  # noqa: E402
+
 
 @pytest.fixture
 def application():
@@ -27,36 +29,8 @@ def application():
 
 
 @pytest.fixture
-def scene(monkeypatch, application):
-    """Empty, with the logics that nodes ask for, and the three slice views of a person."""
-    # What slicer.util asks for; a Slicer has it.
-    modules = SimpleNamespace()
-    monkeypatch.setattr(slicer, "modules", modules, raising=False)
-    scene = slicer.vtkMRMLScene()
-    slicer.mrmlScene = scene
-    application.SetMRMLScene(scene)
-    for name, logic in (
-        ("Colors", slicer.vtkSlicerColorLogic()),
-        ("Segmentations", slicer.vtkSlicerSegmentationsModuleLogic()),
-        ("Markups", slicer.vtkSlicerMarkupsLogic()),
-        ("VolumeRendering", slicer.vtkSlicerVolumeRenderingLogic()),
-    ):
-        logic.SetMRMLApplicationLogic(application)
-        logic.SetMRMLScene(scene)
-        application.SetModuleLogic(name, logic)
-        setattr(modules, name.lower(), SimpleNamespace(logic=lambda logic=logic: logic))  # it lives as long as this
-    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
-    for name, orientation in (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sagittal")):
-        node = scene.CreateNodeByClass("vtkMRMLSliceNode")
-        node.UnRegister(None)
-        node.SetLayoutName(name)
-        node.SetSingletonTag(name)
-        scene.AddNode(node).SetOrientation(orientation)
-        layers = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode", name)
-        layers.SetLayoutName(name)
-    crosshair = slicer.vtkMRMLCrosshairNode()
-    crosshair.SetSingletonTag("default")
-    scene.AddNode(crosshair)
+def scene(application):
+    scene = slicer_scene(application)
     yield scene
     scene.Clear(1)
 
