@@ -33,7 +33,7 @@ class OodSegment:
 
         self.result, self._anomaly = result, anomaly
         self._lowest_in_ball = _lowest_in_ball(anomaly.steps, LEAST_THICKNESS_MM / 2, result.raw.GetSpacing()[::-1])
-        self._mask = np.zeros(anomaly.steps.shape, np.uint8)
+        self._mask, self._voxels = np.zeros(anomaly.steps.shape, np.uint8), 0
         self._image = _image_over(self._mask, anomaly.box, result.raw)
         segments = result.segmentation.GetSegmentation()
         segment = segments.GetSegment(SEGMENT_ID)
@@ -52,7 +52,7 @@ class OodSegment:
         mask = self._mask.view(bool)
         first = self._anomaly.scale.first_step(threshold, units)
         np.greater_equal(self._anomaly.steps, first, out=mask)
-        _keep_pieces(mask, self._lowest_in_ball >= first, minimum_ml / self._voxel_ml)
+        self._voxels = _keep_pieces(mask, self._lowest_in_ball, first, minimum_ml / self._voxel_ml)
         self._image.GetPointData().GetScalars().Modified()
         self._image.Modified()  # the views follow
 
@@ -64,7 +64,7 @@ class OodSegment:
         self.result.segmentation.GetDisplayNode().SetSegmentVisibility(SEGMENT_ID, visible)
 
     def volume_ml(self) -> float:
-        return float(np.count_nonzero(self._mask)) * self._voxel_ml
+        return self._voxels * self._voxel_ml
 
     def copy_as_segments(self, title: str) -> int:
         """Adds each piece as a segment of its own, to edit, named `title` and a number; how many there were."""
@@ -124,14 +124,18 @@ def _lowest_in_ball(steps: np.ndarray, radius_mm: float, spacing_zyx_mm: Sequenc
     return lowest
 
 
-def _keep_pieces(mask: np.ndarray, thick: np.ndarray, least_voxels: float) -> None:
-    """Clears the pieces of fewer voxels, and those that are `thick` nowhere, in place."""
-    pieces = _components(mask)
+def _keep_pieces(mask: np.ndarray, lowest_in_ball: np.ndarray, first: int, least_voxels: float) -> int:
+    """Clears, in place, the pieces of fewer voxels and those that hold no ball of steps from `first` on.
+
+    Returns how many voxels are left.
+    """
     inside = np.flatnonzero(mask)
-    numbers = pieces.reshape(-1)[inside]
+    numbers = _components(mask).reshape(-1)[inside]
     sizes = np.bincount(numbers, minlength=1)
-    kept = (sizes >= least_voxels) & (np.bincount(pieces[thick], minlength=len(sizes)) > 0)
+    thick = lowest_in_ball.reshape(-1)[inside] >= first
+    kept = (sizes >= least_voxels) & (np.bincount(numbers[thick], minlength=len(sizes)) > 0)
     mask.reshape(-1)[inside] = kept[numbers]
+    return int(sizes[kept].sum())
 
 
 def _components(mask: np.ndarray) -> np.ndarray:

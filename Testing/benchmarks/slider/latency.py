@@ -2,17 +2,19 @@
 
     python Testing/benchmarks/slider/latency.py
 
-A CT of 512 x 512 x 300 voxels of 0.75 x 0.75 x 1 mm with a liver of about 1.5 l and a noisy anomaly map: more pieces
-than a real one has. The threshold goes up and down in steps; each step updates overlay and OOD segment, then draws the
-three slice views. Writes milliseconds (median, 95 %) into report.json beside this file.
+The sample CT of `maxquery demo`, segmented by the shipped model and stretched along the body to 512 x 512 x 300 voxels.
+The threshold goes from percentile 90 up to 99.9 and back in steps; each step updates overlay and OOD segment, then
+draws the three slice views, in software. Writes milliseconds (median, 95 %) into report.json beside this file.
 """
 
 import json
-import platform
+import os
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import slicer
@@ -26,51 +28,49 @@ sys.modules["slicer.i18n"].tr = lambda text: text
 from Testing.segmentation_module.scenes import slicer_scene  # noqa: E402
 from Testing.segmentation_module.views import SliceView  # noqa: E402
 
-from maxquery.calibration import CalibrationTable  # noqa: E402
 from maxquery.display import heat_colours  # noqa: E402
+from maxquery.samples import fetch_sample  # noqa: E402
 from MaxQuerySegmentationLib.anomaly_scale import AnomalyScale  # noqa: E402
 from MaxQuerySegmentationLib.heatmap import Heatmap  # noqa: E402
 from MaxQuerySegmentationLib.ood_segment import OodSegment  # noqa: E402
+from MaxQuerySegmentationLib.result_nodes import ResultNodes, load_result  # noqa: E402
 from MaxQuerySegmentationLib.searched_anomaly import SearchedAnomaly  # noqa: E402
 
-SHAPE, SPACING_XYZ_MM = (300, 512, 512), (0.75, 0.75, 1.0)
-LIVER_HALF_AXES_MM = (75.0, 60.0, 80.0)  # z, y, x: 1.5 l
+SLICES = 300
 THRESHOLDS = np.concatenate([np.linspace(90, 99.9, 60), np.linspace(99.9, 90, 60)])
 MINIMUM_ML = 0.1
 
 
-def case(scene) -> SimpleNamespace:
-    """What a loaded result offers, as far as heatmap and OOD segment ask."""
-    coarse = np.random.default_rng(0).normal(size=(150, 128, 128))
-    noise = ndimage.zoom(ndimage.gaussian_filter(coarse, 1.2), (2, 4, 4), order=1).astype(np.float32)
-    raw = (noise / noise.std() - 5).astype(np.float16).astype(np.float32)
-    z, y, x = np.ogrid[tuple(slice(0, n) for n in SHAPE)]
-    liver = sum(
-        ((i - n / 2) * mm / axis) ** 2
-        for i, n, mm, axis in zip((z, y, x), SHAPE, SPACING_XYZ_MM[::-1], LIVER_HALF_AXES_MM, strict=True)
-    ) < 1  # fmt: skip
+def stretched(node, order: int) -> None:
+    """Gives a volume node SLICES slices, over the same length."""
+    array, spacing = slicer.util.arrayFromVolume(node), list(node.GetSpacing())
+    factor = SLICES / len(array)
+    slicer.util.updateVolumeFromArray(node, ndimage.zoom(array, (factor, 1, 1), order=order))
+    node.SetSpacing(spacing[0], spacing[1], spacing[2] / factor)
 
-    def volume(array, kind="vtkMRMLScalarVolumeNode"):
-        node = slicer.util.addVolumeFromArray(array, nodeClassName=kind)
-        node.SetSpacing(SPACING_XYZ_MM)
-        return node
 
-    labels = volume(liver.astype(np.uint8), "vtkMRMLLabelMapVolumeNode")
-    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-    segmentation.CreateDefaultDisplayNodes()
-    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, segmentation)
-    segmentation.GetDisplayNode().SetVisibility2DFill(False)
-    scene.RemoveNode(labels)
-    ct = volume((noise * 100).astype(np.int16))
+def result_of(folder: Path, ct_file: Path) -> ResultNodes:
+    """What the engine left in `folder`, as the module loads it, with more slices."""
+    ct = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "CT")
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(ct_file))
+    storage.ReadData(ct)
     ct.CreateDefaultDisplayNodes()
-    return SimpleNamespace(
-        ct=ct, raw=volume(raw), anomaly=volume(np.zeros(SHAPE, np.float32)), segmentation=segmentation,
-        model_segments=[segmentation.GetSegmentation().GetNthSegmentID(0)],
-        calibration=CalibrationTable.from_samples(raw[liver]), liver_ml=liver.sum() * np.prod(SPACING_XYZ_MM) / 1000,
-    )  # fmt: skip
+    result = load_result(slicer.mrmlScene, folder, [ct], "benchmark", "liver-demo")
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    slicer.vtkSlicerSegmentationsModuleLogic.ExportAllSegmentsToLabelmapNode(result.segmentation, labels)
+    for node, order in ((ct, 1), (result.raw, 1), (result.anomaly, 1), (labels, 0)):
+        stretched(node, order)
+    segments = result.segmentation.GetSegmentation()
+    segments.RemoveAllSegments()
+    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, result.segmentation)
+    ids = [segments.GetNthSegmentID(n) for n in range(segments.GetNumberOfSegments())]
+    result.segmentation.SetAttribute("MaxQuery.Segments", "\n".join(ids))
+    slicer.mrmlScene.RemoveNode(labels)
+    return result
 
 
-def measure(region: str, result, views) -> dict[str, float]:
+def measure(region: str, result: ResultNodes, views: list[SliceView]) -> dict[str, float]:
     start = time.perf_counter()
     anomaly = SearchedAnomaly(
         result, AnomalyScale.of(slicer.util.arrayFromVolume(result.raw), result.calibration), region == "everywhere"
@@ -99,13 +99,18 @@ def main() -> None:
     application = slicer.vtkSlicerApplicationLogic()
     scene = slicer_scene(application)
     views = [SliceView(scene, application, name, 500) for name in ("Red", "Green", "Yellow")]
-    result = case(scene)
+    ct_file = fetch_sample("abdomen") / "ct.nii.gz"
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "result"
+        command = [sys.executable, "-m", "maxquery", "segment", ct_file, "--output", output, "--units", "raw"]
+        subprocess.run(command, check=True, cwd=HERE.parents[2] / "MaxQuerySegmentation")
+        result = result_of(output, ct_file)
     slicer.util.setSliceViewerLayers(background=result.ct)
     for view in views:
         view.fit()
     report = {
-        "shape_zyx": SHAPE, "liver_ml": round(float(result.liver_ml)), "moves": len(THRESHOLDS),
-        "views": "3 of 500 x 500 pixels, drawn in software", "processor": platform.processor() or platform.machine(),
+        "shape_xyz": result.raw.GetImageData().GetDimensions(), "moves": len(THRESHOLDS),
+        "views": "3 of 500 x 500 pixels", "processors": os.cpu_count(),
         **{region: measure(region, result, views) for region in ("organ", "everywhere")},
     }  # fmt: skip
     (HERE / "report.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
