@@ -50,7 +50,7 @@ class MaxQuerySegmentation(ScriptedLoadableModule):
         self.parent.title = _("MaxQuery Segmentation")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = []
-        self.parent.contributors = ["The MaxQuery authors"]
+        self.parent.contributors = ["The MaxQuery maintainers"]
         self.parent.helpText = _(
             "Segments an organ and its tumours by type on CT, and shows where the image looks like nothing the model "
             "has learned. Research use only, not for diagnosis."
@@ -107,7 +107,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.findings = FindingsPanel(self.ui.findingsTable)
         self.heatmap = HeatmapPanel(self.ui)
         notes_folder = Path(slicer.app.slicerUserSettingsFilePath).parent / "MaxQuery" / "queries"
-        self.inspector = InspectorPanel(self.ui, notes_folder, self.onParametersModified, self.onQueriesRenamed)
+        self.inspector = InspectorPanel(self.ui, notes_folder, self.heatmap.bring_back, self.onQueriesRenamed)
 
         self.phases = PhaseSelectors(self.ui.phasesFrame.layout(), self.onParametersModified)
         self.models = installed_models()

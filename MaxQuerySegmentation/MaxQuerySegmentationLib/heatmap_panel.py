@@ -13,6 +13,10 @@ from MaxQuerySegmentationLib.searched_anomaly import SearchedAnomaly
 from MaxQuerySegmentationLib.surfaces import Surfaces
 
 _REST_MILLISECONDS = 300
+_FOLLOWED = (
+    "showHeatmap", "units", "threshold", "brightest", "opacity", "showSurfaces", "showVolume", "showOod", "region",
+    "minimumMl",
+)  # fmt: skip
 
 REGIONS = ("organ", "everywhere")
 """Where heatmap and OOD segment look: in and close around organ and tumours, or in the whole CT."""
@@ -38,6 +42,7 @@ class HeatmapPanel:
         self._anomaly: SearchedAnomaly | None = None
         self._units = ""
         self._drawn = ("", "")  # the region and units of the volume on show
+        self._applied: tuple | None = None  # the parameters that all follows now
         self._busy = False  # while widgets and parameters are brought together
         ui.heatRange.valuesChanged.connect(self._moved)
         ui.piecesButton.clicked.connect(self._make_segments)
@@ -50,7 +55,7 @@ class HeatmapPanel:
             self.hide()
         self._resting.stop()
         self.heatmap = self.ood = self._cloud = self._anomaly = self._surfaces = None
-        self._chosen, self._drawn = chosen, ("", "")
+        self._chosen, self._drawn, self._applied = chosen, ("", ""), None
         if result is not None:
             self._units = chosen.units
             raw = slicer.util.arrayFromVolume(result.raw)
@@ -66,8 +71,9 @@ class HeatmapPanel:
             self._cloud.hide()
 
     def apply(self, chosen) -> None:
-        """Everything as the parameters say."""
-        if self.heatmap is None or self._busy:
+        """Everything as the parameters say, if what they say of the heatmap has changed."""
+        said = tuple(getattr(chosen, name) for name in _FOLLOWED)
+        if self.heatmap is None or self._busy or said == self._applied:
             return
         self._chosen = chosen
         if chosen.units != self._units:
@@ -81,6 +87,14 @@ class HeatmapPanel:
         self._apply_cloud()
         self._apply_ood()
         self._resting.start()
+        self._applied = tuple(getattr(chosen, name) for name in _FOLLOWED)
+        self.ui.responseSelector.setCurrentIndex(0)  # the heatmap has taken the response's place
+
+    def bring_back(self) -> None:
+        """The heatmap, where something else was shown in its place."""
+        if self._chosen is not None:
+            self._applied = None
+            self.apply(self._chosen)
 
     def _draw(self) -> None:
         """The volume on show as region and units want it."""

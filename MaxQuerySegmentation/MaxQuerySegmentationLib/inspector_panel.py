@@ -46,7 +46,7 @@ class InspectorPanel:
         ui.clustersCheck.toggled.connect(self._isolate)
         ui.isolateCheck.toggled.connect(self._isolate)
         ui.compareSelector.currentTextChanged.connect(self._compare)
-        ui.responseSelector.currentTextChanged.connect(self._show_response)
+        ui.responseSelector.currentIndexChanged.connect(self._show_response)
         ui.importNotesButton.clicked.connect(self._import)
         ui.exportNotesButton.clicked.connect(self._export)
         ui.pictureButton.clicked.connect(self._picture)
@@ -72,8 +72,11 @@ class InspectorPanel:
         self._isolate()
 
     def name(self, query: int) -> str:
-        """A query's number and what it is called."""
-        return f"{query} {self.notes[query].name}" if self.notes is not None else str(query)
+        """A query's number and what it is called; the name that it has by itself ends with the number."""
+        if self.notes is None:
+            return str(query)
+        name = self.notes[query].name
+        return name if name.endswith(f" {query}") else f"{query} {name}"
 
     # The queries
 
@@ -243,16 +246,16 @@ class InspectorPanel:
             widget.setEnabled(answered)
             widget.setToolTip(tip if answered else _("Ask every query first."))
 
-    def _show_response(self, text: str) -> None:
+    def _show_response(self, index: int) -> None:
         """Puts the map that was chosen over the CT, in place of the heatmap."""
-        if self.responses is None or not text:
+        if self.responses is None or index < 0:
             return
-        first = text.split(" ", 1)[0]
-        if first in _GROUPS or first.isdigit():
-            self.responses.map_of(int(first) if first.isdigit() else first)
-            slicer.util.setSliceViewerLayers(foreground=self.responses.volume, foregroundOpacity=0.6)
-        else:
+        if index == 0:
             self.show_heatmap()
+        else:
+            chosen = index - 1
+            self.responses.map_of(_GROUPS[chosen] if chosen < len(_GROUPS) else chosen - len(_GROUPS))
+            slicer.util.setSliceViewerLayers(foreground=self.responses.volume, foregroundOpacity=0.6)
 
     def _picture(self, checked: bool = False) -> None:
         """All queries on the slice through the middle of the axial view, as a file."""

@@ -18,7 +18,7 @@ from MaxQuerySegmentationLib.result_nodes import ResultNodes
 from MaxQuerySegmentationLib.searched_anomaly import SearchedAnomaly
 
 SEGMENT_ID = "MaxQuery_OOD"
-_COLOUR = (1.0, 0.85, 0.1)
+_COLOUR = (0.0, 1.0, 0.9)  # of no type, nor of the heat
 
 
 class OodSegment:

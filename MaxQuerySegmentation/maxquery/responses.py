@@ -9,7 +9,7 @@ import torch
 
 from maxquery.bundle import Bundle
 from maxquery.device import find_device
-from maxquery.errors import InputError
+from maxquery.errors import InputError, MachineError
 from maxquery.model_grid import ModelGrid
 from maxquery.prediction import PredictionParameters, Report, build_network, check_channels, model_input, silent
 from maxquery.volume import Volume
@@ -88,7 +88,7 @@ def write_responses(
     volume: Volume, bundle: Bundle, output: Path, centre_ras_mm: Sequence[float], size_mm: float,
     parameters: PredictionParameters, report: Report,
 ) -> None:  # fmt: skip
-    """`responses_in`, saved as `output`, whole or not at all. Raises InputError where it cannot be written."""
+    """`responses_in`, saved as `output`, whole or not at all. Raises MachineError where it cannot be written."""
     found = responses_in(volume, bundle, centre_ras_mm, size_mm, parameters, report)
     part = output.with_name(output.name + ".part")
     try:
@@ -97,7 +97,7 @@ def write_responses(
     except OSError as error:
         part.unlink(missing_ok=True)
         message = f"The responses could not be written to {output}: {error.strerror}."
-        raise InputError("output_not_writable", message, "Choose another file, or free some space.") from error
+        raise MachineError("output_not_writable", message, "Choose another file, or free some space.") from error
 
 
 def _box(

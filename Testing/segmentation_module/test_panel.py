@@ -302,7 +302,13 @@ def test_every_query_answers_around_the_views_centre_and_the_chart_follows_the_c
     panel.ui.responseSelector.setCurrentText("tumour")
     layers = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
     assert layers.GetForegroundVolumeID() == panel.inspector.responses.volume.GetID()
+    panel.ui.sizeBox.setValue(60)  # nothing of the heatmap's
+    assert layers.GetForegroundVolumeID() == panel.inspector.responses.volume.GetID()
     panel.ui.responseSelector.setCurrentIndex(0)
+    assert layers.GetForegroundVolumeID() == panel._result.anomaly.GetID()
+    panel.ui.responseSelector.setCurrentText("organ")
+    panel.ui.heatRange.setValues(95.0, 100.0)
+    assert panel.ui.responseSelector.currentIndex() == 0
     assert layers.GetForegroundVolumeID() == panel._result.anomaly.GetID()
     assert panel.ui.pictureButton.isEnabled()
 
