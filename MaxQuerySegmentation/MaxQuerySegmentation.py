@@ -96,6 +96,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._run: SegmentRun | ResponsesRun | None = None
         self._result: ResultNodes | None = None
         self._firstRun = ""
+        self._region: vtkMRMLMarkupsROINode | None = None
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -215,6 +216,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         model = self.models.get(chosen.model, InstalledModel(_("No such model is installed.")))
         self.ui.modelLabel.setText(model.about)
         self.phases.offer(model.phases)
+        self._watch(chosen.cropTo)
         why_not = _("A run is under way.") if self._run else self._problem()
         self.ui.segmentButton.setEnabled(why_not is None)
         self.ui.segmentButton.setToolTip(why_not or _("Runs in the background; Slicer stays usable."))
@@ -233,15 +235,20 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         phases = self.models.get(self._parameters.model, InstalledModel("")).phases
         return problem(self.inputs(), phases, self._parameters.cropTo)
 
+    def _watch(self, region):
+        """Hears of it when the region is moved: it may leave the CT, or come back."""
+        if region is not self._region:
+            if self._region is not None:
+                self.removeObserver(self._region, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            if region is not None:
+                self.addObserver(region, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self._region = region
+
     def onRegionAdded(self, region):
         if self._parameters.ct is not None:
             fit(region, self._parameters.ct)
 
     def onSegment(self, checked=False):
-        why_not = self._problem()  # the region may have been moved since it was asked
-        if why_not is not None:
-            self._fail(End("failed", why_not))
-            return
         self._start(SegmentRun, self._parameters.model, self.inputs(), self._parameters.cropTo)
 
     def onAskQueries(self, checked=False):

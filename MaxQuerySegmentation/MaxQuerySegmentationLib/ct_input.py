@@ -57,6 +57,8 @@ def fit(region, ct) -> None:
     low, high = np.array(bounds[::2]), np.array(bounds[1::2])
     region.SetCenterWorld(*((low + high) / 2))
     region.SetSizeWorld(*(high - low))
+    region.CreateDefaultDisplayNodes()
+    region.GetDisplayNode().SetFillVisibility(False)  # it would tint all of the CT
 
 
 def write_phases(phases: Sequence, folder: Path, region=None) -> list[Path]:

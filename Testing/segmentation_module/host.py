@@ -252,13 +252,19 @@ class _Observed:
         if hasattr(thing, "_handlers"):
             thing._handlers.append(handler)
         else:
-            self._observed.append((thing, thing.AddObserver(event, lambda caller, name: handler(caller, name))))
+            tag = thing.AddObserver(event, lambda caller, name: handler(caller, name))
+            self._observed.append((thing, handler, tag))
 
     def removeObserver(self, thing, event, handler):
-        thing._handlers.remove(handler)
+        if hasattr(thing, "_handlers"):
+            thing._handlers.remove(handler)
+        else:
+            found = next(each for each in self._observed if each[0] is thing and each[1] == handler)
+            self._observed.remove(found)
+            thing.RemoveObserver(found[2])
 
     def removeObservers(self):
-        for thing, tag in self._observed:
+        for thing, _handler, tag in self._observed:
             thing.RemoveObserver(tag)
 
 

@@ -100,9 +100,15 @@ def test_only_the_region_is_segmented_if_there_is_one(panel, ct_node):
     region.SetSizeWorld(40, 40, 40)
     run(panel)
     assert panel._result.raw.GetImageData().GetDimensions() == (20, 20, 10)
+    centre = list(region.GetCenterWorld())
     region.SetCenterWorld(1000, 0, 0)
-    panel.ui.segmentButton.click()
-    assert panel._run is None and panel.ui.errorLabel.text() == "The region R lies outside the CT."
+    assert not panel.ui.segmentButton.isEnabled()
+    assert panel.ui.hintLabel.text() == "The region R lies outside the CT."
+    region.SetCenterWorld(centre)
+    assert panel.ui.segmentButton.isEnabled()
+    panel._parameters.cropTo = None
+    region.SetCenterWorld(1000, 0, 0)
+    assert panel.ui.segmentButton.isEnabled()
 
 
 def test_the_engines_files_are_kept_where_a_person_wants_them(panel, tmp_path):
