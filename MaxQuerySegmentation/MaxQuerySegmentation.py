@@ -247,6 +247,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def onRegionAdded(self, region):
         if self._parameters.ct is not None:
             fit(region, self._parameters.ct)
+            self.onParametersModified()
 
     def onSegment(self, checked=False):
         self._start(SegmentRun, self._parameters.model, self.inputs(), self._parameters.cropTo)
