@@ -82,7 +82,7 @@ def prepare(
         faulty = [report for report in reports if report.problems]
         if faulty and not skip_faulty:
             raise _refusal(f"{len(faulty)} of {len(reports)} cases cannot be used.",
-                           "Mend them, or leave them out with --skip-faulty.", reports)  # fmt: skip
+                           "Mend them, or leave them out (in a shell: --skip-faulty).", reports)  # fmt: skip
         if not any(report.set == "train" for report in reports):
             raise _refusal("No case is left to train on.", "Mend the cases, or add some.", reports)
         _arrange(staged, reports, len(cohort.phases))

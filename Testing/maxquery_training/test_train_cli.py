@@ -155,7 +155,7 @@ def test_a_faulty_case_ends_it_with_one_sentence(pairs, tmp_path):
     assert done.returncode == 2
     assert "1: The mask holds values without a meaning: 99." in done.stdout
     assert done.stderr.strip() == (
-        "maxquery-train: 1 of 4 cases cannot be used. Mend them, or leave them out with --skip-faulty."
+        "maxquery-train: 1 of 4 cases cannot be used. Mend them, or leave them out (in a shell: --skip-faulty)."
     )
     assert list((tmp_path / "work" / "raw").iterdir()) == []
 
