@@ -40,6 +40,7 @@ from MaxQuerySegmentationLib.segment_run import ResponsesRun, SegmentRun
 
 _POLL_MILLISECONDS = 100
 _PYTHON_SETTING = "MaxQuery/Python"
+_ASK_TIP = _("Computes all responses in a cube around the centre of the axial view. Needs the model.")
 
 
 class MaxQuerySegmentation(ScriptedLoadableModule):
@@ -218,11 +219,11 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.phases.offer(model.phases)
         self._watch(chosen.cropTo)
         why_not = _("A run is under way.") if self._run else self._problem()
-        self.ui.segmentButton.setEnabled(why_not is None)
-        self.ui.segmentButton.setToolTip(why_not or _("Runs in the background; Slicer stays usable."))
+        self._offer(self.ui.segmentButton, why_not, _("Runs in the background; Slicer stays usable."))
         hint = why_not or self._firstRun
         self.ui.hintLabel.setText(hint)
         self.ui.hintLabel.setVisible(bool(hint) and self._run is None)
+        self._offer(self.ui.responsesButton, self._cannot_ask(), _ASK_TIP)
         self.heatmap.apply(chosen)
 
     # The run
@@ -230,6 +231,19 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def inputs(self) -> list:
         """The volume node of each of the model's phases, None where none is chosen."""
         return [self._parameters.ct, *self.phases.nodes()]
+
+    @staticmethod
+    def _offer(button, why_not: str | None, tip: str):
+        """A button that can be pressed, or says why not."""
+        button.setEnabled(why_not is None)
+        button.setToolTip(why_not or tip)
+
+    def _cannot_ask(self) -> str | None:
+        if self._run is not None:
+            return _("A run is under way.")
+        if self._result is None:
+            return _("There is no result to ask about: segment a CT first.")
+        return _("The CT of this result was deleted.") if None in self._result.phases else None
 
     def _problem(self) -> str | None:
         phases = self.models.get(self._parameters.model, InstalledModel("")).phases
@@ -253,11 +267,9 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._start(SegmentRun, self._parameters.model, self.inputs(), self._parameters.cropTo)
 
     def onAskQueries(self, checked=False):
-        result = self._result
-        if self._run is None and result is not None and None not in result.phases:
-            self._start(
-                ResponsesRun, result.model, result.phases, slice_centre(result.ct), self._parameters.cubeMm
-            )
+        if self._cannot_ask() is None:  # the CT may just have gone
+            result, size_mm = self._result, self._parameters.cubeMm
+            self._start(ResponsesRun, result.model, result.phases, slice_centre(result.ct), size_mm)
 
     def _start(self, kind, model, phases, *what):
         chosen, python = self._parameters, self.ui.pythonPath.currentPath
@@ -340,6 +352,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def _show(self, result: ResultNodes | None):
         self._result = result
+        self._offer(self.ui.responsesButton, self._cannot_ask(), _ASK_TIP)
         self.ui.resultFrame.setVisible(result is not None)
         self.heatmap.show(result, self._parameters)
         self.inspector.show(result)

@@ -58,7 +58,14 @@ class InspectorPanel:
             self._clusters.hide()
         self.result = self.notes = self._clusters = None
         self.ui.queriesTable.setRowCount(0)
-        if result is None or not result.report["queries"]:
+        known = result is not None and bool(result.report["queries"])
+        for button, tip in (
+            (self.ui.importNotesButton, _("Names, colours and notes from a JSON file.")),
+            (self.ui.exportNotesButton, _("Names, colours and notes to a JSON file.")),
+        ):
+            button.setEnabled(known)
+            button.setToolTip(tip if known else _("There is no result yet."))
+        if not known:
             return
         bundle = result.report["bundle"]
         file = self.notes_folder / f"{bundle['name']} {bundle['version']}.json"
@@ -208,6 +215,8 @@ class InspectorPanel:
     def take_responses(self, values: np.ndarray, to_ras: np.ndarray) -> None:
         """Shows R `(N, z, y, x)` of a region: the chart follows the crosshair from now on."""
         self.forget_responses()
+        if self.result is None:  # removed while they were computed
+            return
         groups = [query["group"] for query in self.result.report["queries"]]
         scene, limits = slicer.mrmlScene, (float(values.min()), float(values.max()))
         self.responses = ResponseViews(scene, self.result.ct, values, to_ras, groups)

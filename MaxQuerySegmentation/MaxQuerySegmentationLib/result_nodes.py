@@ -117,8 +117,9 @@ def load_result(scene, folder: Path, phases: list[Any], name: str, model: str) -
     for new in (anomaly, raw, clusters, segmentation, points):
         new.SetAndObserveTransformNodeID(ct.GetTransformNodeID())
     provenance.SetAttribute(_MODEL, model)
-    for phase in phases:
-        provenance.AddNodeReferenceID(_PHASES, phase.GetID())
+    provenance.SetAttribute(_PHASES, str(len(phases)))
+    for number, phase in enumerate(phases):
+        provenance.SetNodeReferenceID(f"{_PHASES}.{number}", phase.GetID())
     _put_into_folder(scene, made, ct, name)
     return ResultNodes(phases, segmentation, anomaly, raw, clusters, findings, points, provenance)
 
@@ -163,8 +164,8 @@ def new_name(scene, ct) -> str:
 
 
 def _phases(provenance) -> list[Any]:
-    count = provenance.GetNumberOfNodeReferences(_PHASES)
-    return [provenance.GetNthNodeReference(_PHASES, number) for number in range(count)]
+    count = int(provenance.GetAttribute(_PHASES))
+    return [provenance.GetNodeReference(f"{_PHASES}.{number}") for number in range(count)]
 
 
 def _calibration(provenance):

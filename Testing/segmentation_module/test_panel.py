@@ -319,6 +319,16 @@ def test_every_query_answers_around_the_views_centre_and_the_chart_follows_the_c
     assert panel.ui.pictureButton.isEnabled()
 
 
+def test_what_needs_a_result_says_so_until_there_is_one(panel):
+    assert not panel.ui.responsesButton.isEnabled() and not panel.ui.exportNotesButton.isEnabled()
+    assert panel.ui.responsesButton.toolTip() == "There is no result to ask about: segment a CT first."
+    run(panel)
+    assert panel.ui.responsesButton.isEnabled() and panel.ui.exportNotesButton.isEnabled()
+    slicer.mrmlScene.RemoveNode(panel._result.ct)
+    panel._show(results_in(slicer.mrmlScene)[-1])
+    assert panel.ui.responsesButton.toolTip() == "The CT of this result was deleted."
+
+
 def test_a_run_that_ends_while_another_module_is_open_is_there_on_return(panel, capsys):
     panel.ui.segmentButton.click()
     panel.exit()
