@@ -53,13 +53,13 @@ def _job(arguments: list[str]):
     parser = argparse.ArgumentParser(prog="MaxQueryTraining", description=__doc__)
     parser.add_argument("--xml", action="store_true", help="print the description that Slicer makes its panel of")
     groups: dict[str, argparse._ArgumentGroup] = {}
-    for item in fields(TrainingJob):
+    for item in fields(TrainingJob):  # flags with underscores: Slicer drops a parameter whose flag has a hyphen
         kind = item.metadata
         if kind["group"] not in groups:
             groups[kind["group"]] = parser.add_argument_group(kind["group"])
         is_path = "file" in kind or "folder" in kind
         groups[kind["group"]].add_argument(
-            f"--{item.name.replace('_', '-')}", type=_path if is_path else type(item.default), default=item.default,
+            f"--{item.name}", type=_path if is_path else type(item.default), default=item.default,
             choices=kind.get("choices"), help=kind["text"],
         )  # fmt: skip
     values = vars(parser.parse_args(arguments))

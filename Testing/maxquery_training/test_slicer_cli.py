@@ -38,7 +38,8 @@ def test_its_panel_its_help_and_its_dataclass_say_the_same():
     assert list(shown) == [item.name for item in fields(TrainingJob)]
     for item in fields(TrainingJob):
         kind, (group, element) = item.metadata, shown[item.name]
-        flag = f"--{item.name.replace('_', '-')}"
+        flag = f"--{item.name}"
+        assert re.fullmatch(r"--[A-Za-z_][A-Za-z0-9_]*", flag), "or Slicer drops the parameter"
         assert (group, element.findtext("label")) == (kind["group"], kind["label"])
         assert element.findtext("description") == kind["text"]
         assert element.findtext("longflag") == flag and f"{flag} " in help_text
@@ -63,7 +64,7 @@ def test_cases_become_a_model_that_the_segmentation_module_finds_by_name(tmp_pat
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     arguments = ["--folder", cases, "--labels", tmp_path / "labels.json", "--name", "tiny", "--preset", "quick"]
-    arguments += ["--work", tmp_path / "work", "--device", "cpu", "--joint-epochs", "1", "--processes", "1"]
+    arguments += ["--work", tmp_path / "work", "--device", "cpu", "--joint_epochs", "1", "--processes", "1"]
 
     code = module.main([str(argument) for argument in arguments])
     told = capfd.readouterr()

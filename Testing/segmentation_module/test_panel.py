@@ -233,6 +233,22 @@ def test_closing_the_scene_ends_the_run(panel):
     assert panel._run is None and process.poll() is not None
 
 
+def test_reloading_the_module_or_quitting_ends_the_run(panel, tmp_path):
+    panel.ui.segmentButton.click()
+    process = panel._run._child._process
+    panel.cleanup()  # what Slicer calls for both
+    assert process.poll() is not None
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("maxquery-")]
+
+
+def test_a_ct_that_is_moved_during_the_run_takes_its_result_along(panel, ct_node):
+    panel.ui.segmentButton.click()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    ct_node.SetAndObserveTransformNodeID(transform.GetID())
+    wait(panel, lambda: panel._run is None)
+    assert panel._result.segmentation.GetParentTransformNode() is transform
+
+
 @pytest.fixture
 def with_result(panel, result):
     panel.showLatestResult()
