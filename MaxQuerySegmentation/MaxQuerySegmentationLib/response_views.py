@@ -67,6 +67,7 @@ class ResponseViews:
 
 
 _TITLE_POINTS, _TEXT_POINTS = 12, 10  # it has only the panel's width
+_LEGEND_SHARE = 0.35  # of the bars' range, above them
 
 
 class ResponseChart:
@@ -78,7 +79,8 @@ class ResponseChart:
         self.chart.SetXAxisTitle(_("Query"))
         self.chart.SetYAxisTitle(_("Response"))
         self.chart.SetYAxisRangeAuto(False)
-        self.chart.SetYAxisRange(*limits)
+        lowest, highest = limits
+        self.chart.SetYAxisRange(lowest, highest + _LEGEND_SHARE * (highest - lowest))
         self.chart.SetTitleFontSize(_TITLE_POINTS)
         for set_size in (
             self.chart.SetAxisTitleFontSize, self.chart.SetAxisLabelFontSize, self.chart.SetLegendFontSize
