@@ -1,6 +1,7 @@
 """The command `maxquery`: a CT in, a result folder out."""
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,9 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress = getattr(options, "progress", "none")
     try:
         code = options.run(options) or 0
+        sys.stdout.flush()
         error = None
     except MaxQueryError as caught:
         error = caught
+    except BrokenPipeError:  # whoever reads, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except MemoryError:
         error = MachineError("memory", "The machine ran out of memory.", "Close other programs, or crop the CT.")
     except Exception as caught:
@@ -165,6 +170,8 @@ def summary(document: dict, output: Path) -> str:
             f"  {f['id']:>2}  {f['label']:<28}{'OOD' if f['ood'] else '':<4}{f['volume_ml']:8.1f} ml "
             f"{f['longest_diameter_mm']:6.0f} mm  percentile {f['mean_percentile']:5.1f}  at R{r:.0f} A{a:.0f} S{s:.0f}"
         )
+    if len(document["findings"]) > 8:
+        lines.append(f"  and {len(document['findings']) - 8} more in findings.csv")
     lines += [f"Warning:  {w}" for w in document["warnings"]]
     seconds, memory = document["seconds"]["total"], document["peak_memory_mb"]
     lines.append(f"{seconds:.1f} s on {document['device']} ({document['backend']}), {memory:.0f} MB at most")

@@ -151,23 +151,31 @@ def _prepare(options: argparse.Namespace) -> None:
     if not options.labels.is_file():
         raise InputError("missing", f"There is no file {options.labels}.", "See --help for what it holds.")
     scheme = read_label_scheme(options.labels.name, options.labels.read_bytes())
-    folder = _files(options).raw
+    folder, cohort = _files(options).raw, read_cohort(options.source)
     reports = prepare(
-        read_cohort(options.source), scheme, folder,
+        cohort, scheme, folder,
         seed=options.seed, skip_faulty=options.skip_faulty, plant=options.plant, processes=options.processes,
         advance=tell,
     )  # fmt: skip
     count = Counter(report.set or "left out" for report in reports)
     print(", ".join(f"{name} {n}" for name, n in count.items()) + f" cases. Dataset in {folder}")
+    if cohort.remark:
+        print(cohort.remark)
 
 
 def _plan(options: argparse.Namespace) -> None:
-    _need(_files(options).raw / "cases.json", "prepare")
+    files, preset = _files(options), PRESETS[options.preset]
+    _need(files.raw / "cases.json", "prepare")
+    if any(files.results.rglob("checkpoint_*.pth")) and files.read_plans()["maxquery"] != preset.to_json():
+        raise InputError(
+            "trained", f"{files.results} holds a training with other plans than {options.preset}.",
+            "Remove it, or choose another --work.",
+        )  # fmt: skip
     set_folders(options.work, options.processes)
     from maxquery_training.planning import plan_and_preprocess
 
-    number = int(options.dataset[7:10])
-    plan_and_preprocess(number, options.dataset, PRESETS[options.preset], options.processes)
+    plan_and_preprocess(int(options.dataset[7:10]), options.dataset, preset, options.processes)
+    print(f"Planned with the preset {options.preset}: {files.plans}. Next: maxquery-train train")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -183,9 +191,17 @@ def _train(options: argparse.Namespace) -> None:
         options.progress = "none"
     with process_group(device), watcher(options.progress) as follower, quiet():
         from maxquery_training.planning import with_schedule
-        from maxquery_training.stages import train
+        from maxquery_training.stages import finished, train
 
         plans = with_schedule(files.read_plans(), options.backbone_epochs, options.joint_epochs, options.seed)
+        ended = finished(options.dataset, options.stage)
+        if options.progress == "rich" and ended is None:
+            preset = plans["maxquery"]
+            print(
+                f"{preset['backbone_epochs']} backbone and {preset['joint_epochs']} joint epochs of "
+                f"{preset['iterations']} batches on {device}; what is done is not done again. Logs in {files.results}",
+                flush=True,
+            )
         if options.tensorboard and rank() == 0:
             follower = Watchers(follower, TensorBoard(files.results / "tensorboard"))
         checkpoint = train(
@@ -193,6 +209,8 @@ def _train(options: argparse.Namespace) -> None:
         )
     if options.progress == "rich":
         print(f"Checkpoint in {checkpoint}")
+        if ended is not None:
+            print("The training had ended before, so nothing was done. To train anew, remove that folder.")
 
 
 def _calibrate(options: argparse.Namespace) -> None:
@@ -255,6 +273,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     about = {"bundle": bundle.name, "version": bundle.version, "dataset": options.dataset, "cases": len(cases)}
     for name, value in write_evaluation(options.output, cases, about).items():
         print(f"{name}: {value:.4f}")
+    if not any(case.has_outlier for case in cases):
+        print("No patient is listed as an outlier, so there are no AUROC, AUPR and FPR95: see 'prepare --help'.")
+    if len({case.patient for case in cases}) < 2:
+        print("One patient gives no intervals.")
+    print(f"Tables in {options.output}")
 
 
 def _files(options: argparse.Namespace) -> DatasetFiles:

@@ -31,6 +31,16 @@ class Cohort:
     phases: tuple[str, ...]
     cases: tuple[CaseFiles, ...]
 
+    @property
+    def remark(self) -> str | None:
+        """What a person should know who did not say which cases are of one patient."""
+        if len(self.cases) < 2 or any(case.patient != case.case for case in self.cases):
+            return None
+        return (
+            f"Each of the {len(self.cases)} cases counts as a patient of its own. If some are of one patient, say so "
+            "in a table with the column 'patient': else a patient may be in training and in test."
+        )
+
 
 def read_cohort(source: Path) -> Cohort:
     """The cases in a CSV table or a folder; whether the files can be used is not looked at.

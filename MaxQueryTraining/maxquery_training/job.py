@@ -140,3 +140,5 @@ def _prepare(job: TrainingJob, files: DatasetFiles, say: Callable[[str], None]) 
     )  # fmt: skip
     count = Counter(report.set for report in reports)
     say("Cases: " + ", ".join(f"{name} {n}" for name, n in count.items()))
+    if cohort.remark:
+        say(cohort.remark)

@@ -59,8 +59,9 @@ def prepare(
     organ, but for those in `imagesOod`, gets `plant` companions with synthetic lesions of the kinds in the scheme.
     `advance` hears of each case as it is done.
 
-    Raises InputError when a case has a problem (unless `skip_faulty` leaves it out), when none is left or when
-    `folder` exists; then nothing is written. The reports of all cases are the error's `reports`.
+    Raises InputError when a case has a problem (unless `skip_faulty` leaves it out), when none is left, when a type
+    is in none of them or when `folder` exists; then nothing is written. The reports of all cases are the error's
+    `reports`.
     """
     if folder.exists():
         raise InputError("dataset-exists", f"{folder} exists; it was left as it is.", "Remove it, or choose another.")
@@ -85,6 +86,10 @@ def prepare(
                            "Mend them, or leave them out (in a shell: --skip-faulty).", reports)  # fmt: skip
         if not any(report.set == "train" for report in reports):
             raise _refusal("No case is left to train on.", "Mend the cases, or add some.", reports)
+        unseen = _unseen_types(reports, scheme, plant)
+        if unseen:
+            hint = "Give them values that the masks hold, plant them (--plant and \"plant\"), or leave them out."
+            raise _refusal(f"No mask to train on holds {', '.join(unseen)}.", hint, reports)
         _arrange(staged, reports, len(cohort.phases))
         healthy = [r for r in reports if r.set and r.set != OOD and scheme.organ in r.volumes_ml]
         copies = [(report, copy) for report in healthy for copy in range(plant)]
@@ -97,6 +102,13 @@ def prepare(
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return reports
+
+
+def _unseen_types(reports: list[CaseReport], scheme: LabelScheme, plant: int) -> list[str]:
+    """Types that the network could learn from no case."""
+    seen = {name for report in reports if report.set == "train" for name in report.volumes_ml}
+    planted = {scheme.type_of(label) for label in scheme.planted.values()} if plant else set()
+    return [name for name in scheme.types if name not in seen | planted]
 
 
 def _refusal(message: str, hint: str, reports: list[CaseReport]) -> InputError:
@@ -149,7 +161,10 @@ def _mask(files: CaseFiles, grid: Grid, scheme: LabelScheme, report: CaseReport)
     array = sitk.GetArrayFromImage(image)
     strange = [f"{value:g}" for value in np.unique(array) if value not in scheme.meaning]
     if strange:
-        report.problems.append(f"The mask holds values without a meaning: {', '.join(strange[:6])}.")
+        listed = ", ".join(map(str, sorted(scheme.meaning)))
+        report.problems.append(
+            f"The mask holds values without a meaning: {', '.join(strange[:6])}; the labels list {listed}."
+        )
         return None
     mask = scheme.map(array.astype(np.int64))
     report.volumes_ml = _volumes_ml(mask, grid, scheme)

@@ -53,6 +53,12 @@ def trained(dataset_name: str) -> tuple[Path, int]:
     return joint, math.ceil(sum(_seconds(stage) for stage in (backbone, joint) if stage.exists()))
 
 
+def finished(dataset_name: str, stage: Literal["both", "backbone", "joint"] = "both") -> Path | None:
+    """The final checkpoint of a stage that has ended; None before."""
+    final = _final(BackboneTrainer if stage == "backbone" else MaxQueryTrainer, dataset_name)
+    return final if final.exists() else None
+
+
 def backbone_checkpoint(dataset_name: str) -> Path:
     """What the backbone stage ended with: a stock nnU-Net."""
     return _final(BackboneTrainer, dataset_name)

@@ -120,6 +120,22 @@ def test_each_case_that_cannot_be_used_is_named_and_nothing_is_written(tmp_path)
     assert {row["case"] for row in listed if row["problems"]} == set(problems) - {"good"}
 
 
+def test_a_type_that_no_mask_holds_is_refused_unless_it_is_planted(tmp_path):
+    pairs = tmp_path / "pairs"
+    pairs.mkdir()
+    for number in range(3):
+        write_image(pairs / f"{number}_ct.nii.gz", ct(number))
+        write_image(pairs / f"{number}_seg.nii.gz", mask(2))
+    with pytest.raises(InputError, match="No mask to train on holds cyst"):
+        prepare(read_cohort(pairs), scheme(), tmp_path / "Dataset042_Liver")
+    assert list(tmp_path.iterdir()) == [pairs]
+
+
+def test_whoever_names_no_patients_is_told_what_that_means(twelve_patients):
+    assert read_cohort(twelve_patients).remark is None
+    assert read_cohort(twelve_patients.parent).remark.startswith("Each of the 13 cases counts as a patient of its own.")
+
+
 def test_several_phases_become_channels(tmp_path):
     row = {
         "case": "a",

@@ -30,15 +30,16 @@ def maxquery_train(*arguments) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def pairs(tmp_path) -> Path:
-    return write_pairs(tmp_path, (2, 2, 2, 2))
+    return write_pairs(tmp_path, (2, 3, 2, 3))
 
 
 def test_prepare_says_what_it_found_and_where_the_dataset_is(pairs, tmp_path):
     common = ("--dataset", "Dataset042_Liver", "--work", tmp_path / "work")
     done = maxquery_train("prepare", pairs, "--labels", tmp_path / "labels.json", *common)
     assert done.returncode == 0, done.stderr
-    assert "3: liver 13.5 ml, HCC 0.3 ml" in done.stdout
-    assert done.stdout.endswith(f"Dataset in {tmp_path / 'work' / 'raw' / 'Dataset042_Liver'}\n")
+    assert "2: liver 13.5 ml, HCC 0.3 ml" in done.stdout
+    assert f"Dataset in {tmp_path / 'work' / 'raw' / 'Dataset042_Liver'}\n" in done.stdout
+    assert "Each of the 4 cases counts as a patient of its own." in done.stdout
     assert (tmp_path / "work" / "raw" / "Dataset042_Liver" / "dataset.json").is_file()
 
 
@@ -128,6 +129,17 @@ def test_an_exported_model_segments(released):
     assert json.loads((released / "result" / "report.json").read_text("utf-8"))["bundle"]["name"] == "tiny"
 
 
+def test_plans_stay_once_something_was_trained_with_them(released):
+    common = ("--dataset", "Dataset042_Liver", "--work", released / "work")
+    done = maxquery_train("plan", *common, "--preset", "paper-liver")
+    assert done.returncode == 2 and "holds a training with other plans than paper-liver" in done.stderr
+
+
+def test_a_finished_training_says_that_nothing_is_left_to_do(released):
+    done = maxquery_train("train", "--dataset", "Dataset042_Liver", "--work", released / "work", "--device", "cpu")
+    assert done.returncode == 0 and "The training had ended before, so nothing was done." in done.stdout
+
+
 def test_figures_are_those_of_test_patients_and_held_out_outliers(released):
     figures = json.loads((released / "figures" / "evaluation.json").read_text("utf-8"))["figures"]
     assert {"dsc.liver", "ood.maxquery.auroc", "ood.msp.fpr95", "case_auc"} <= set(figures)
@@ -153,7 +165,7 @@ def test_a_faulty_case_ends_it_with_one_sentence(pairs, tmp_path):
     common = ("--dataset", "Dataset042_Liver", "--work", tmp_path / "work")
     done = maxquery_train("prepare", pairs, "--labels", tmp_path / "labels.json", *common)
     assert done.returncode == 2
-    assert "1: The mask holds values without a meaning: 99." in done.stdout
+    assert "1: The mask holds values without a meaning: 99; the labels list 0, 1, 2, 3, 4, 5, 6." in done.stdout
     assert done.stderr.strip() == (
         "maxquery-train: 1 of 4 cases cannot be used. Mend them, or leave them out (in a shell: --skip-faulty)."
     )
