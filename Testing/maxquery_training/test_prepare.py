@@ -113,7 +113,8 @@ def test_each_case_that_cannot_be_used_is_named_and_nothing_is_written(tmp_path)
     assert "label map" in problems["label_map"]
     assert list((tmp_path / "raw").iterdir()) == []
 
-    reports = prepare(cohort, scheme(), folder, skip_faulty=True)
+    of_one_type = scheme(SCHEME | {"types": [{"name": "HCC", "values": [2, 3, 4]}]})
+    reports = prepare(cohort, of_one_type, folder, skip_faulty=True)
     assert [report.case for report in reports if report.set] == ["good"]
     with (folder / "cases.csv").open(encoding="utf-8", newline="") as file:
         listed = list(csv.DictReader(file))
@@ -141,11 +142,11 @@ def test_several_phases_become_channels(tmp_path):
         "case": "a",
         "image:arterial": write_image(tmp_path / "a1.nii.gz", ct(1)),
         "image:venous": write_image(tmp_path / "a2.nii.gz", ct(2)),
-        "mask": write_image(tmp_path / "a_seg.nii.gz", mask()),
+        "mask": write_image(tmp_path / "a_seg.nii.gz", mask(2)),
     }
     cohort = read_cohort(write_table(tmp_path, [row], "case,image:arterial,image:venous,mask"))
     folder = tmp_path / "raw" / "Dataset001_Liver"
-    prepare(cohort, scheme(), folder)
+    prepare(cohort, scheme(SCHEME | {"types": [{"name": "HCC", "values": [2]}]}), folder)
     assert json.loads((folder / "dataset.json").read_text())["phases"] == ["arterial", "venous"]
     second = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "imagesTr" / "a_0001.nii.gz")))
     assert (second == ct(2)).all()
@@ -155,8 +156,9 @@ def test_metal_beyond_16_bits_stays_bright(tmp_path):
     hu = ct().astype(np.int32)
     hu[10, 12, 14] = 40_000
     write_image(tmp_path / "a_ct.nii.gz", hu)
+    write_image(tmp_path / "a_seg.nii.gz", mask(2))
     folder = tmp_path / "raw" / "Dataset001_Liver"
-    prepare(read_cohort(tmp_path), scheme(), folder)
+    prepare(read_cohort(tmp_path), scheme(SCHEME | {"types": [{"name": "HCC", "values": [2]}]}), folder)
     image = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "imagesTr" / "a_0000.nii.gz")))
     assert image[10, 12, 14] == 32_767
 
@@ -244,7 +246,9 @@ def test_three_patients_are_enough_for_three_sets(types):
     assert all(split.values()) and sum(map(len, split.values())) == len(types)
 
 
-PLANTED = SCHEME | {"types": [{"name": "HCC", "values": [2]}, {"name": "cyst", "values": [3, 4], "plant": "cyst"}]}
+PLANTED = SCHEME | {
+    "types": [{"name": "HCC", "values": [2], "plant": "hcc"}, {"name": "cyst", "values": [3, 4], "plant": "cyst"}]
+}
 
 
 def test_companions_with_synthetic_lesions_stay_with_their_patient(tmp_path):
