@@ -114,7 +114,7 @@ class InspectorPanel:
         flags = qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable
         item.setFlags(flags | qt.Qt.ItemIsEditable if column in (NAME, NOTE) else flags)
         if column == QUERY:
-            item.setBackground(qt.QBrush(qt.QColor(*(round(255 * c) for c in self.notes[query].colour))))
+            _paint(item, self.notes[query].colour)
         return item
 
     def _edited(self, item) -> None:
@@ -136,7 +136,7 @@ class InspectorPanel:
             rgb = (colour.redF(), colour.greenF(), colour.blueF())
             self._keep(query, QueryNote(old.name, rgb, old.note))
             self._filling = True
-            item.setBackground(qt.QBrush(colour))
+            _paint(item, rgb)
             self._filling = False
 
     def _keep(self, query: int, note: QueryNote) -> None:
@@ -295,3 +295,10 @@ class InspectorPanel:
         responses = self.responses.at(position)
         if responses is not None:
             self._chart.show(responses, float(self._calibration.percentile(-responses.max(keepdims=True))[0]))
+
+
+def _paint(item, rgb: tuple[float, float, float]) -> None:
+    """The colour behind an item's text, which is black or white: whichever can be read, in a dark theme too."""
+    item.setBackground(qt.QBrush(qt.QColor(*(round(255 * value) for value in rgb))))
+    light = float(np.dot(rgb, (0.299, 0.587, 0.114))) > 0.5
+    item.setForeground(qt.QBrush(qt.QColor("black" if light else "white")))

@@ -10,8 +10,17 @@ import psutil
 import pytest
 
 import maxquery
+from maxquery.cli import build_parser
 from MaxQuerySegmentationLib.child import Child, End, Progress
-from MaxQuerySegmentationLib.engine import Engine, RunParameters, about_python, segment_arguments
+from MaxQuerySegmentationLib.engine import (
+    DEVICES,
+    QUALITIES,
+    Engine,
+    RunParameters,
+    about_python,
+    responses_arguments,
+    segment_arguments,
+)
 
 ENGINE = Engine(Path(sys.executable))
 
@@ -28,6 +37,22 @@ def finish(child: Child, seconds: float = 120.0) -> tuple[list[Progress], End]:
 
 def python(code: str) -> Child:
     return Child([sys.executable, "-c", code], os.environ)
+
+
+@pytest.mark.parametrize("arguments", [
+    segment_arguments([Path("ct.nrrd")], Path("out"), RunParameters()),
+    responses_arguments([Path("ct.nrrd")], Path("out.npz"), RunParameters(), (1.0, -2.5, 3.0), 80.0),
+], ids=["segment", "responses"])  # fmt: skip
+def test_the_panels_parameters_are_those_of_the_command_line(arguments):
+    (commands,) = (action for action in build_parser()._actions if isinstance(action.choices, dict))
+    options = {action.dest: action for action in commands.choices[arguments[0]]._actions}
+    chosen = build_parser().parse_args(arguments)
+    assert RunParameters(chosen.bundle, chosen.device, getattr(chosen, "quality", "fast")) == RunParameters()
+    assert options["bundle"].default == RunParameters().bundle and options["device"].default == RunParameters().device
+    assert set(options["device"].choices) == set(DEVICES)
+    if "quality" in options:
+        assert set(options["quality"].choices) == set(QUALITIES)
+        assert options["quality"].default == RunParameters().quality
 
 
 def test_a_real_run_reports_its_progress_and_leaves_a_result(case_files, tiny_model, tmp_path):
