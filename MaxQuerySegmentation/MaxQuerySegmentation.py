@@ -136,10 +136,12 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             (slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose),
             (slicer.mrmlScene.EndImportEvent, self.onSceneEndImport),
             (slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded),
+            (slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved),
         ):
             self.addObserver(slicer.mrmlScene, event, handler)
         self.ui.progressFrame.setVisible(False)
         self.ui.errorFrame.setVisible(False)
+        self._show(None)
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -188,6 +190,10 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def onNodeAdded(self, caller, event):
         qt.QTimer.singleShot(0, self.chooseCt)  # its image may come right after
 
+    def onNodeRemoved(self, caller, event):
+        if self._result is not None and self._result.provenance.GetScene() is None:  # a person took the result away
+            qt.QTimer.singleShot(0, self.showLatestResult)
+
     def _disconnect(self):
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
@@ -224,6 +230,8 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui.hintLabel.setText(hint)
         self.ui.hintLabel.setVisible(bool(hint) and self._run is None)
         self._offer(self.ui.responsesButton, self._cannot_ask(), _ASK_TIP)
+        if self._result is None or self._result.ct is not chosen.ct:
+            self.showLatestResult()
         self.heatmap.apply(chosen)
 
     # The run
@@ -318,8 +326,10 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             if end.outcome == "done" and isinstance(run, ResponsesRun):
                 self.inspector.take_responses(*run.load())
             elif end.outcome == "done":
-                result = run.load(slicer.mrmlScene, self.logic.getParameterNode().replaceEarlier)
+                parameters = self.logic.getParameterNode()
+                result = run.load(slicer.mrmlScene, parameters.replaceEarlier)
                 show_as_abdomen(result.ct)
+                parameters.ct = result.ct  # what is shown and what is chosen agree
                 if self.ui.keptFolder.currentPath:
                     run.keep_files(Path(self.ui.keptFolder.currentPath), result.name)
             elif end.outcome == "failed":
@@ -341,11 +351,13 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     # The result
 
     def showLatestResult(self):
+        """The latest one of the CT that is chosen: never the findings of another."""
         if self._parameters is None:  # another module is open; it is shown on return
             return
-        results = results_in(slicer.mrmlScene)
-        latest = results[-1] if results else None
-        if latest is None or self._result is None or latest.name != self._result.name:
+        ct = self._parameters.ct
+        latest = next((result for result in reversed(results_in(slicer.mrmlScene)) if result.ct is ct), None)
+        shown = self._result.name if self._result is not None else None
+        if (latest.name if latest is not None else None) != shown:
             self._show(latest)
             if latest is not None and latest.report["findings"]:
                 jump_to(latest, 0)

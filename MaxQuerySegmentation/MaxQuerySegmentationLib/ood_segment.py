@@ -35,17 +35,21 @@ class OodSegment:
         self._lowest_in_ball = _lowest_in_ball(anomaly.steps, LEAST_THICKNESS_MM / 2, result.raw.GetSpacing()[::-1])
         self._mask, self._voxels = np.zeros(anomaly.steps.shape, np.uint8), 0
         self._image = _image_over(self._mask, anomaly.box, result.raw)
-        segments = result.segmentation.GetSegmentation()
-        segment = segments.GetSegment(SEGMENT_ID)
-        if segment is None:
-            segment = slicer.vtkSegment()
-            segment.SetName(_("OOD"))
-            segment.SetColor(_COLOUR)
-            segment.SetLabelValue(1)
-            segment.AddRepresentation(segments.GetSourceRepresentationName(), self._image)
-            segments.AddSegment(segment, SEGMENT_ID)
-        else:
-            segment.AddRepresentation(segments.GetSourceRepresentationName(), self._image)
+        self._attach()
+
+    def _attach(self) -> None:
+        """Makes the segment, or takes over the one of an earlier time."""
+        segments = self.result.segmentation.GetSegmentation()
+        segment, kept_as = self._segment(), segments.GetSourceRepresentationName()
+        if segment is not None:
+            segment.AddRepresentation(kept_as, self._image)
+            return
+        segment = slicer.vtkSegment()
+        segment.SetName(_("OOD"))
+        segment.SetColor(_COLOUR)
+        segment.SetLabelValue(1)
+        segment.AddRepresentation(kept_as, self._image)
+        segments.AddSegment(segment, SEGMENT_ID)
 
     def update(self, threshold: float, units: str, minimum_ml: float) -> None:
         """Shows the pieces, of at least `minimum_ml`, that reach this threshold."""
@@ -55,10 +59,16 @@ class OodSegment:
         self._voxels = _keep_pieces(mask, self._lowest_in_ball, first, minimum_ml / self._voxel_ml)
         self._image.GetPointData().GetScalars().Modified()
         self._image.Modified()  # the views follow
+        if self._segment() is None:  # a person deleted it
+            self._attach()
 
     def settle(self) -> None:
         """Tells the rest of Slicer, which takes its time, and marks the segmentation as not yet saved."""
-        self.result.segmentation.GetSegmentation().GetSegment(SEGMENT_ID).Modified()
+        if self._segment() is not None:
+            self._segment().Modified()
+
+    def _segment(self):
+        return self.result.segmentation.GetSegmentation().GetSegment(SEGMENT_ID)
 
     def show(self, visible: bool) -> None:
         self.result.segmentation.GetDisplayNode().SetSegmentVisibility(SEGMENT_ID, visible)

@@ -192,3 +192,12 @@ def test_the_ood_segment_takes_the_place_of_an_older_one_and_is_no_organ_itself(
     assert [segments.GetNthSegment(n).GetName() for n in range(segments.GetNumberOfSegments())] == [
         "liver", "Cyst", "OOD"
     ]  # fmt: skip
+
+
+def test_the_ood_segment_comes_back_when_a_person_deleted_it(result, ood):
+    ood.update(95.0, "percentile", minimum_ml=0.0)
+    before = shown(result)
+    result.segmentation.GetSegmentation().RemoveSegment(SEGMENT_ID)
+    ood.settle()
+    ood.update(95.0, "percentile", minimum_ml=0.0)
+    np.testing.assert_array_equal(shown(result), before)

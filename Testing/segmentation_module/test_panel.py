@@ -11,7 +11,7 @@ import slicer
 pytest.importorskip("PySide6.QtWidgets", reason="needs Qt and its system libraries", exc_type=ImportError)
 
 from MaxQuerySegmentationLib.ct_input import slice_centre
-from MaxQuerySegmentationLib.result_nodes import results_in
+from MaxQuerySegmentationLib.result_nodes import remove_result, results_in
 
 from . import host
 
@@ -352,6 +352,24 @@ def test_a_run_that_ends_while_another_module_is_open_is_there_on_return(panel, 
     assert panel.ui.errorFrame.isHidden(), panel.ui.errorLabel.text()
     panel.enter()
     assert panel._result is not None and panel.heatmap.heatmap is not None
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_findings_of_another_ct_are_never_shown(with_result, ct_node):
+    panel, shown = with_result, with_result._result.name
+    other = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6), np.int16), name="other patient")
+    panel._parameters.ct = other
+    assert panel._result is None and panel.ui.resultFrame.isHidden()
+    layers = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    assert layers.GetForegroundVolumeID() is None
+    panel._parameters.ct = ct_node
+    assert panel._result.name == shown and not panel.ui.resultFrame.isHidden()
+
+
+def test_a_result_that_a_person_removes_leaves_the_panel(with_result, capsys):
+    remove_result(slicer.mrmlScene, with_result._result)
+    wait(with_result, lambda: with_result._result is None)
+    assert with_result.ui.resultFrame.isHidden()
     assert "Traceback" not in capsys.readouterr().err
 
 
