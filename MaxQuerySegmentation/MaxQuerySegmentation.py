@@ -364,6 +364,8 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def _show(self, result: ResultNodes | None):
         self._result = result
+        for other in results_in(slicer.mrmlScene):  # one patient's outlines never lie over another's CT
+            other.set_visible(result is not None and other.name == result.name)
         self._offer(self.ui.responsesButton, self._cannot_ask(), _ASK_TIP)
         self.ui.resultFrame.setVisible(result is not None)
         self.heatmap.show(result, self._parameters)

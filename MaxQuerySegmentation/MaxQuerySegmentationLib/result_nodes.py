@@ -63,6 +63,11 @@ class ResultNodes:
         """The segments that the model made: organ and tumours, without what was added since."""
         return self.segmentation.GetAttribute(_SEGMENTS).split("\n")
 
+    def set_visible(self, visible: bool) -> None:
+        """Outlines and marks, in all views."""
+        for node in (self.segmentation, self.points):
+            node.SetDisplayVisibility(visible)
+
 
 def load_result(scene, folder: Path, phases: list[Any], name: str, model: str) -> ResultNodes:
     """The files that `maxquery segment` left in `folder`, as nodes in a new subject hierarchy folder `name`.

@@ -362,7 +362,10 @@ def test_findings_of_another_ct_are_never_shown(with_result, ct_node):
     assert panel._result is None and panel.ui.resultFrame.isHidden()
     layers = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
     assert layers.GetForegroundVolumeID() is None
+    (result,) = results_in(slicer.mrmlScene)
+    assert not result.segmentation.GetDisplayVisibility() and not result.points.GetDisplayVisibility()
     panel._parameters.ct = ct_node
+    assert result.segmentation.GetDisplayVisibility() and result.points.GetDisplayVisibility()
     assert panel._result.name == shown and not panel.ui.resultFrame.isHidden()
 
 
