@@ -172,9 +172,11 @@ def _plan(options: argparse.Namespace) -> None:
             "Remove it, or choose another --work.",
         )  # fmt: skip
     set_folders(options.work, options.processes)
-    from maxquery_training.planning import plan_and_preprocess
+    print("Planning and preprocessing with nnU-Net", flush=True)
+    with quiet():
+        from maxquery_training.planning import plan_and_preprocess
 
-    plan_and_preprocess(int(options.dataset[7:10]), options.dataset, preset, options.processes)
+        plan_and_preprocess(int(options.dataset[7:10]), options.dataset, preset, options.processes)
     print(f"Planned with the preset {options.preset}: {files.plans}. Next: maxquery-train train")
 
 
@@ -189,6 +191,7 @@ def _train(options: argparse.Namespace) -> None:
 
     if int(os.environ.get("RANK", 0)) > 0:  # torchrun's first process speaks for all
         options.progress = "none"
+    terminal = sys.stdout
     with process_group(device), watcher(options.progress) as follower, quiet():
         from maxquery_training.planning import with_schedule
         from maxquery_training.stages import finished, train
@@ -200,8 +203,8 @@ def _train(options: argparse.Namespace) -> None:
             print(
                 f"{preset['backbone_epochs']} backbone and {preset['joint_epochs']} joint epochs of "
                 f"{preset['iterations']} batches on {device}; what is done is not done again. Logs in {files.results}",
-                flush=True,
-            )
+                file=terminal, flush=True,
+            )  # fmt: skip
         if options.tensorboard and rank() == 0:
             follower = Watchers(follower, TensorBoard(files.results / "tensorboard"))
         checkpoint = train(

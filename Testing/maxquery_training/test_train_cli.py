@@ -129,6 +129,17 @@ def test_an_exported_model_segments(released):
     assert json.loads((released / "result" / "report.json").read_text("utf-8"))["bundle"]["name"] == "tiny"
 
 
+def test_training_says_at_once_how_long_it_is_and_where_its_logs_are(released, tmp_path):
+    work = shutil.copytree(released / "work", tmp_path / "work")
+    results = work / "results" / "Dataset042_Liver"
+    shutil.rmtree(results / "MaxQueryTrainer__MaxQueryPlans__3d_fullres")
+    done = maxquery_train("train", "--dataset", "Dataset042_Liver", "--work", work, "--stage", "joint", "--seed", "7",
+                          "--device", "cpu")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1 backbone and 2 joint epochs of 2 batches on cpu;")
+    assert f"Logs in {results}\n" in done.stdout and "nothing was done" not in done.stdout
+
+
 def test_plans_stay_once_something_was_trained_with_them(released):
     common = ("--dataset", "Dataset042_Liver", "--work", released / "work")
     done = maxquery_train("plan", *common, "--preset", "paper-liver")
