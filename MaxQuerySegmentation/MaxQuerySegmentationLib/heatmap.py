@@ -31,7 +31,7 @@ class Heatmap:
         """Fills the volume on show with these scores, in these units; the raw scores stay in a node of their own."""
         voxels = slicer.util.arrayFromVolume(self.volume)
         voxels[:] = anomaly.scale.lowest(units)
-        voxels[anomaly.box] = anomaly.in_units(units)
+        voxels[anomaly.box] = anomaly.scale.values(anomaly.steps, units)
         slicer.util.arrayFromVolumeModified(self.volume)
         self.volume.SetName(_("Anomaly, {units}").format(units=units))
         self.legend.SetTitleText(f"OOD, {units}")

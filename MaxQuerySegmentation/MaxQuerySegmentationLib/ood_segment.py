@@ -115,7 +115,8 @@ def _image_over(mask: np.ndarray, box: tuple[slice, ...], volume):
 def _lowest_in_ball(steps: np.ndarray, radius_mm: float, spacing_zyx_mm: Sequence[float]) -> np.ndarray:
     """The lowest step nearer than `radius_mm` to each voxel; 0 lies around the box.
 
-    What is at or above a threshold there is the middle of a ball of voxels that all are.
+    What is at or above a threshold there is the middle of a ball of voxels that all are. It is
+    `ndimage.minimum_filter` with a ball for its footprint, row by row: three times as fast, while a person waits.
     """
     from scipy import ndimage
 

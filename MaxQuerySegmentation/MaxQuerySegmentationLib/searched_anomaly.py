@@ -26,10 +26,6 @@ class SearchedAnomaly:
         if region is not None:
             self.steps[~region] = 0
 
-    def in_units(self, units: str) -> np.ndarray:
-        """The scores of the box, float32; the map's lowest one where nothing is searched."""
-        return self.scale.values(self.steps, units)
-
 
 def _region(result: ResultNodes) -> tuple[Box, np.ndarray]:
     """A box, and the voxels of it that count."""

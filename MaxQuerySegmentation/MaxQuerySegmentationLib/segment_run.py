@@ -87,13 +87,12 @@ class SegmentRun(_EngineRun):
             remove_result(scene, result)
         return loaded
 
-    def keep_files(self, folder: Path, name: str) -> Path:
+    def keep_files(self, folder: Path, name: str) -> None:
         """Moves what the engine wrote into a folder `name` of its own in `folder`. Raises OSError."""
         kept = folder / re.sub(r"[^\w() -]", "_", name)
         if kept.exists():
             raise FileExistsError(_("{folder} exists already.").format(folder=kept))
         shutil.move(self.folder / "result", kept)
-        return kept
 
 
 class ResponsesRun(_EngineRun):

@@ -11,13 +11,15 @@ from pathlib import Path
 from maxquery.errors import Cancelled, InputError, MachineError, MaxQueryError
 
 DEFAULT_BUNDLE = "liver-demo"
+_READER_GONE = 141  # as a shell has it of a program that SIGPIPE ended before its work was done
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0, 2 for the input or arguments, 3 for the machine, 130 when cancelled."""
+    """Exit code 0, 2 for the input or arguments, 3 for the machine, 130 when cancelled, 141 when nobody reads."""
     sys.stdout.reconfigure(errors="replace")  # a terminal without "×" gets "?"
     options = build_parser().parse_args(arguments)
     progress = getattr(options, "progress", "none")
+    code = None
     try:
         code = options.run(options) or 0
         sys.stdout.flush()
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error = caught
     except BrokenPipeError:  # whoever reads, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _READER_GONE if code is None else code
     except MemoryError:
         error = MachineError("memory", "The machine ran out of memory.", "Close other programs, or crop the CT.")
     except Exception as caught:
