@@ -33,9 +33,15 @@ def msp(output: Output) -> Tensor:
     return -output.segmentation.softmax(dim=1).amax(dim=1)
 
 
+def energy(output: Output) -> Tensor:
+    """−log Σ_K exp Z, free energy at temperature 1 (Liu et al., NeurIPS 2020)."""
+    return -output.segmentation.logsumexp(dim=1)
+
+
 SCORES: dict[str, Score] = {
     "maxquery": maxquery,
     "max_assignment": max_assignment,
     "maxlogit": maxlogit,
     "msp": msp,
+    "energy": energy,
 }

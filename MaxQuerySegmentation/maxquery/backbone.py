@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
-from torch import nn
+from torch import Tensor, nn
 
 from maxquery.errors import InputError
 
@@ -36,6 +37,16 @@ def build_backbone(class_name: str, arch_kwargs: Mapping[str, Any], input_channe
     kwargs = {key: _resolve(key, value) for key, value in arch_kwargs.items()}
     # Our queries take the place of the segmentation layers, so these get a single channel.
     return _NETWORKS[class_name](input_channels=input_channels, num_classes=1, deep_supervision=False, **kwargs)
+
+
+def pixel_features(unet: nn.Module, image: Tensor) -> list[Tensor]:
+    """Features of every decoder scale of a module with nnU-Net's `encoder` and `decoder`, the bottleneck first."""
+    skips = unet.encoder(image)
+    features = [skips[-1]]
+    decoder = unet.decoder
+    for upsample, stage, skip in zip(decoder.transpconvs, decoder.stages, skips[-2::-1], strict=True):
+        features.append(stage(torch.cat((upsample(features[-1]), skip), dim=1)))
+    return features
 
 
 def _resolve(key: str, value: Any) -> Any:

@@ -59,7 +59,7 @@ def find(
     `labels` uint8, `percentile` float32 0…100 and `clusters` uint8 (owning query + 1) are `(Z, Y, X)`.
     A tumour is a 26-connected component of one class; it is OOD when at least half of its voxels reach
     the OOD percentile (a mean could hardly, as nothing scores above 100 to make up for a familiar rim).
-    OOD regions are the thick enough components of `ood_mask`. A tumour and an OOD region may cover the same place, and
+    OOD regions are the `ood_regions` of `ood_mask`. A tumour and an OOD region may cover the same place, and
     both are listed: the one is the network's opinion of a type, the other says how far to trust it.
     """
     tumours = np.isin(labels, [label.value for label in label_table if label.role == "tumour"])
@@ -72,9 +72,8 @@ def find(
         finding = _finding(names[int(labels[box][mask][0])], box, mask, percentile, clusters, grid)
         ood_share = np.mean(percentile[box][mask] >= parameters.ood_percentile)
         found.append(replace(finding, ood=bool(ood_share >= OOD_SHARE)))
-    for box, mask in _components(suspicious, least):
-        if _holds_ball(mask, parameters.minimum_thickness_mm, grid.spacing_xyz_mm):
-            found.append(replace(_finding(OOD_LABEL, box, mask, percentile, clusters, grid), ood=True))
+    for box, mask in ood_regions(suspicious, grid, parameters):
+        found.append(replace(_finding(OOD_LABEL, box, mask, percentile, clusters, grid), ood=True))
     found.sort(key=lambda finding: (not finding.ood, -finding.volume_ml))
     return tuple(replace(finding, id=number) for number, finding in enumerate(found, start=1))
 
@@ -89,6 +88,15 @@ def ood_mask(
     mask = search_region(labels > 0, grid.spacing_xyz_mm[::-1], parameters.closing_mm, parameters.dilation_mm)
     mask &= percentile >= parameters.ood_percentile
     return mask
+
+
+def ood_regions(
+    suspicious: np.ndarray, grid: Grid, parameters: FindingParameters = FindingParameters()
+) -> Iterator[tuple[Box, np.ndarray]]:
+    """Box and mask (of the box) of each component of `suspicious` `(Z, Y, X)` that is large and thick enough."""
+    for box, mask in _components(suspicious, parameters.minimum_volume_ml / grid.voxel_volume_ml):
+        if _holds_ball(mask, parameters.minimum_thickness_mm, grid.spacing_xyz_mm):
+            yield box, mask
 
 
 def _components(image: np.ndarray, least_voxels: float) -> Iterator[tuple[Box, np.ndarray]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from maxquery.backbone import attended_scales, build_backbone
+from maxquery.backbone import attended_scales, build_backbone, pixel_features
 from maxquery.kmeans_attention import KMeansBlock
 from maxquery.labels import QueryDistribution
 
@@ -152,15 +152,7 @@ class MaxQueryNet(nn.Module):
     def query_decoder(self) -> QueryDecoder:
         return self.decoder.seg_layers
 
-    def pixel_features(self, image: Tensor) -> list[Tensor]:
-        """Features of every decoder scale, the bottleneck first, full resolution last."""
-        skips = self.encoder(image)
-        features = [skips[-1]]
-        for upsample, stage, skip in zip(self.decoder.transpconvs, self.decoder.stages, skips[-2::-1], strict=True):
-            features.append(stage(torch.cat((upsample(features[-1]), skip), dim=1)))
-        return features
-
     def forward(self, image: Tensor) -> Output:
         """`image`: normalised windows `(B, channels, Z, Y, X)`."""
-        features = self.pixel_features(image)
+        features = pixel_features(self, image)
         return self.query_decoder([features[i] for i in self.scales], features[-1])

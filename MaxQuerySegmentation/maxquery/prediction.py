@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maxquery.anomaly import SCORES
+from maxquery.anomaly import SCORES, Score
 from maxquery.body import body_mask
 from maxquery.bundle import Bundle, check_tensors
 from maxquery.device import find_device
@@ -74,7 +74,7 @@ def predict(
     >>> prediction = predict(read_case([path]).volume, load_bundle("liver-demo"))  # doctest: +SKIP
     """
     log = RunLog() if log is None else log
-    labels, (anomaly,), clusters = infer(volume, bundle, (parameters.score,), parameters, report, log)
+    labels, (anomaly,), clusters = infer(volume, bundle, (SCORES[parameters.score],), parameters, report, log)
     with _timed(log, "findings"):
         report("findings", 0.0, "Measuring what was found")
         keep_organ(labels, bundle.labels, volume.grid, log.warnings)
@@ -87,7 +87,7 @@ def predict(
 
 
 def infer(
-    volume: Volume, bundle: Bundle, scores: Sequence[str], parameters: PredictionParameters, report: Report,
+    volume: Volume, bundle: Bundle, scores: Sequence[Score], parameters: PredictionParameters, report: Report,
     log: RunLog, network: nn.Module | None = None,
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:  # fmt: skip
     """What the network says of every voxel `(Z, Y, X)` of the input: labels, one raw map a score, owners + 1.
@@ -167,7 +167,7 @@ def check_channels(volume: Volume, bundle: Bundle) -> None:
 
 
 def _run_network(
-    network: nn.Module, image: Tensor, bundle: Bundle, scores: Sequence[str], parameters: PredictionParameters,
+    network: nn.Module, image: Tensor, bundle: Bundle, scores: Sequence[Score], parameters: PredictionParameters,
     report: Report, log: RunLog,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`(K + scores, z, y, x)`: segmentation logits and anomalies; and each voxel's owning query `(z, y, x)`."""
@@ -192,7 +192,7 @@ def _run_on(device, keep_on, network, image, bundle, scores, parameters, report,
     def window(cut: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(device.type, half, enabled=half is not None):
             output = network(cut[None].to(device))
-        channels = torch.cat([output.segmentation[0], *(SCORES[score](output) for score in scores)])
+        channels = torch.cat([output.segmentation[0], *(score(output) for score in scores)])
         return channels, output.responses[0].argmax(dim=0).to(torch.uint8)
 
     def advance(fraction: float) -> None:

@@ -8,12 +8,13 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from maxquery.errors import Cancelled, InputError, MachineError, MaxQueryError
 from maxquery.progress import report_end
 from maxquery_training.folders import DatasetFiles, set_folders
-from maxquery_training.preset import PRESETS
+from maxquery_training.preset import PRESETS, Preset
 from maxquery_training.quiet import quiet
 from maxquery_training.watching import STAGES, TensorBoard, Watchers, watcher
 
@@ -112,6 +113,19 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--bundle", required=True, help="a bundle's folder, zip or name")
     evaluate.add_argument("--output", type=Path, required=True, help="folder for the tables")
     evaluate.set_defaults(run=_evaluate)
+
+    benchmark = commands.add_parser("benchmark", help="the paper's tables, on data that you have")
+    kinds = benchmark.add_subparsers(required=True, metavar="BENCHMARK")
+    near_ood = kinds.add_parser("near-ood", help="outliers that look much like what was learned: Tables 1-4")
+    near_ood.add_argument("config", type=Path, help="JSON file: data, runs, networks; see Testing/benchmarks/near_ood")
+    near_ood.add_argument("--data", type=Path, required=True, help="folder that the files in CONFIG lie under")
+    near_ood.add_argument("--work", type=Path, required=True, help="folder of nnU-Net's files and what was measured")
+    near_ood.add_argument("--output", type=Path, required=True, help="folder for the report")
+    near_ood.add_argument("--seeds", type=int, nargs="+", help="some of CONFIG's runs, such as one a process (all)")
+    near_ood.add_argument("--processes", type=int, default=2, help="that read and convert (%(default)s)")
+    near_ood.add_argument("--progress", choices=("rich", "jsonl", "none"), default="rich", help="(%(default)s)")
+    _add_device(near_ood)
+    near_ood.set_defaults(run=_near_ood)
     return parser
 
 
@@ -166,7 +180,7 @@ def _prepare(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> None:
     files, preset = _files(options), PRESETS[options.preset]
     _need(files.raw / "cases.json", "prepare")
-    if any(files.results.rglob("checkpoint_*.pth")) and files.read_plans()["maxquery"] != preset.to_json():
+    if any(files.results.rglob("checkpoint_*.pth")) and Preset.from_json(files.read_plans()["maxquery"]) != preset:
         raise InputError(
             "trained", f"{files.results} holds a training with other plans than {options.preset}.",
             "Remove it, or choose another --work.",
@@ -281,6 +295,33 @@ def _evaluate(options: argparse.Namespace) -> None:
     if len({case.patient for case in cases}) < 2:
         print("One patient gives no intervals.")
     print(f"Tables in {options.output}")
+
+
+def _near_ood(options: argparse.Namespace) -> None:
+    from maxquery_training.near_ood.config import read_benchmark
+
+    benchmark = read_benchmark(options.config, options.data)
+    chosen = [run for run in benchmark.runs if options.seeds is None or run.seed in options.seeds]
+    if not chosen:
+        seeds = ", ".join(str(run.seed) for run in benchmark.runs)
+        raise InputError("argument", f"{options.config} has no run of these seeds.", f"It has {seeds}.")
+    set_folders(options.work, options.processes)
+    from maxquery.device import find_device
+    from maxquery_training.near_ood.report import collect, write
+    from maxquery_training.near_ood.run import BenchmarkRun
+
+    say = partial(print, flush=True, file=sys.stderr if options.progress == "jsonl" else sys.stdout)
+    with watcher(options.progress) as follower:
+        runs = [
+            BenchmarkRun(benchmark, run, options.work, find_device(options.device), options.processes, follower)
+            for run in chosen
+        ]
+        for run in runs:
+            with quiet():
+                run.prepare()
+            run.measure(say)
+    write(collect(benchmark, runs), options.output)
+    say(f"Report in {options.output}")
 
 
 def _files(options: argparse.Namespace) -> DatasetFiles:

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from maxquery.anomaly import SCORES, Score
 from maxquery.bundle import Bundle
 from maxquery.organ import keep_organ
 from maxquery.prediction import PredictionParameters, RunLog, case_score, infer, silent
 from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.metrics import ScoreCounts, dice
 
-SCORES = ("maxquery", "max_assignment", "maxlogit", "msp")
+MEASURED = {name: SCORES[name] for name in ("maxquery", "max_assignment", "maxlogit", "msp")}
 _RESAMPLES = 1000
 
 
@@ -41,7 +42,7 @@ def measure(
     case: LabelledCase,
     bundle: Bundle,
     parameters: PredictionParameters,
-    scores: Sequence[str] = SCORES,
+    scores: Mapping[str, Score] = MEASURED,
     network: nn.Module | None = None,
 ) -> CaseFigures:
     """Predicts as in use, or with another `network` than the bundle's, one that may know fewer `scores`.
@@ -49,7 +50,7 @@ def measure(
     The organ counts with its tumours, as a liver volume does; voxels of tumours of unknown or untrained type
     count for the organ and are left out for the types. The case's anomaly is that of the first score.
     """
-    labels, maps, _ = infer(case.volume, bundle, scores, parameters, silent, RunLog(), network)
+    labels, maps, _ = infer(case.volume, bundle, list(scores.values()), parameters, silent, RunLog(), network)
     keep_organ(labels, bundle.labels, case.volume.grid, [])
     known = case.inlier | (case.truth == 0)
     overlap = {
@@ -90,9 +91,14 @@ def ood_localisation(cases: Sequence[CaseFigures]) -> dict[str, dict[str, float]
 
 
 def case_detection(cases: Sequence[CaseFigures]) -> float:
-    """The AUC of the case score: cases with an outlier against cases without, ties counting half."""
-    outlier, inlier = (np.array([case.anomaly for case in cases if case.has_outlier is kind]) for kind in (True, False))
-    return float(np.mean((outlier[:, None] > inlier) + 0.5 * (outlier[:, None] == inlier)))
+    """The AUC of the case score: cases with an outlier against cases without."""
+    return case_auc(*([case.anomaly for case in cases if case.has_outlier is kind] for kind in (True, False)))
+
+
+def case_auc(outlier: Sequence[float], inlier: Sequence[float]) -> float:
+    """How often an `outlier` case scores higher than an `inlier` case, ties counting half."""
+    high, low = np.array(outlier)[:, None], np.array(inlier)
+    return float(np.mean((high > low) + 0.5 * (high == low)))
 
 
 def figures(cases: Sequence[CaseFigures]) -> dict[str, float]:

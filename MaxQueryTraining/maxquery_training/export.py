@@ -14,7 +14,7 @@ from torch import Tensor
 import maxquery
 from maxquery.bundle import Bundle, Channel, Normalisation
 from maxquery.calibration import CalibrationTable
-from maxquery.labels import Label, Query, QueryDistribution
+from maxquery.labels import Label, Query
 from maxquery.model_grid import ModelGrid
 from maxquery.prediction import build_network, model_input
 from maxquery.volume import Volume
@@ -39,18 +39,31 @@ def export(
     What a query stands for depends on the image, so its class distribution is the mean over the windows
     of `query_volume`. Weights are stored in 16 bit.
     """
+    weights = read_checkpoint(checkpoint)["network_weights"]
+    bundle = replace(
+        plans_bundle(plans, labels, channels), name=name, version=version, licence=licence, description=description,
+        training=training, model_card=model_card, weights=_halved(weights),
+    )  # fmt: skip
+    probabilities = query_classes(bundle, query_volume)
+    queries = tuple(
+        Query(i, bundle.query_distribution.group_of(i), tuple(round(float(p), 4) for p in row))
+        for i, row in enumerate(probabilities)
+    )
+    return replace(bundle, queries=queries)
+
+
+def plans_bundle(plans: dict, labels: Sequence[Label], channels: Sequence[str]) -> Bundle:
+    """What nnU-Net's plans say of a model that has no weights yet: grid, windows, normalisation, network."""
     manager = PlansManager(plans)
     configuration, preset = manager.get_configuration(CONFIGURATION), Preset.from_json(plans["maxquery"])
-    distribution = QueryDistribution(*preset.query_distribution)
     architecture = architecture_of(configuration, preset, len(channels), len(labels))
-    weights = read_checkpoint(checkpoint)["network_weights"]
     properties = manager.foreground_intensity_properties_per_channel
-    bundle = Bundle(
-        name=name,
-        version=version,
-        licence=licence,
-        description=description,
-        training=training,
+    return Bundle(
+        name="",
+        version="",
+        licence="",
+        description="",
+        training={},
         labels=tuple(labels),
         channels=tuple(Channel(channel) for channel in channels),
         spacing_zyx_mm=tuple(float(s) for s in configuration.spacing),
@@ -63,20 +76,14 @@ def export(
             "response": architecture.response,
             "heads": architecture.heads,
         },
-        query_distribution=distribution,
+        query_distribution=architecture.distribution,
         calibration=CalibrationTable((0.0, 1.0), (0.0, 100.0)),
         metrics={},
         sources={"maxquery": maxquery.__version__, "nnunetv2": package_version("nnunetv2"), "torch": torch.__version__},
         queries=(),
-        weights=_halved(weights),
-        model_card=model_card,
+        weights={},
+        model_card="",
     )
-    probabilities = query_classes(bundle, query_volume)
-    queries = tuple(
-        Query(i, distribution.group_of(i), tuple(round(float(p), 4) for p in row))
-        for i, row in enumerate(probabilities)
-    )
-    return replace(bundle, queries=queries)
 
 
 def bundle_labels(dataset_json: dict) -> tuple[Label, ...]:

@@ -18,13 +18,12 @@ from maxquery_training.dataset import TrainingCase, write_raw_dataset
 from maxquery_training.folders import set_folders
 from maxquery_training.label_scheme import ORGAN
 from maxquery_training.lesions.types import INLIERS, OUTLIERS
-from maxquery_training.planting import UNKNOWN_TUMOUR
+from maxquery_training.planted_cases import LITS, planted_case
 from maxquery_training.preset import PLANS, QUICK
 from maxquery_training.quiet import quiet
 from maxquery_training.watching import watcher
 
 DATASET_ID, DATASET = 701, "Dataset701_LiverDemo"
-LITS = {1: ORGAN, 2: UNKNOWN_TUMOUR}
 CALIBRATION_PATIENT = "liver_005"
 _ROUNDS = 3  # lesions of each type in each scan that is measured on
 
@@ -111,7 +110,6 @@ def _release(plans: dict, seconds: int, data: Path) -> Bundle:
     from maxquery.reading import read_case
     from maxquery_training.calibration import calibrate
     from maxquery_training.export import export
-    from maxquery_training.planted_cases import planted_case
     from maxquery_training.stages import trained
 
     held_out = [data / "liver" / "train" / f"{CALIBRATION_PATIENT}_{kind}.nii.gz" for kind in ("ct", "seg")]
@@ -138,9 +136,9 @@ def _release(plans: dict, seconds: int, data: Path) -> Bundle:
 def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
     """Every figure of the bundle's `metrics`, and those of the backbone alone: a stock nnU-Net."""
     from maxquery.prediction import predict
-    from maxquery_training.evaluation import SCORES, measure, ood_localisation, segmentation_figures
+    from maxquery_training.checkpoints import read_checkpoint
+    from maxquery_training.evaluation import MEASURED, measure, ood_localisation, segmentation_figures
     from maxquery_training.metrics import dice
-    from maxquery_training.planted_cases import planted_case
     from maxquery_training.stages import backbone_checkpoint
     from maxquery_training.stock import STOCK_SCORES, StockNet
 
@@ -148,9 +146,10 @@ def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
     inliers = [planted_case(*pair, INLIERS, 100 + i) for pair in pairs for i in range(_ROUNDS)]
     outliers = [planted_case(*pair, [kind], 200 + i) for pair in pairs for i in range(_ROUNDS) for kind in OUTLIERS]
     real = [planted_case(*pair, [], 0) for pair in pairs]
-    stock = StockNet(backbone_checkpoint(DATASET), plans, len(bundle.channels), len(bundle.labels))
+    weights = read_checkpoint(backbone_checkpoint(DATASET))["network_weights"]
+    stock = StockNet(weights, plans, len(bundle.channels), len(bundle.labels))
     found = {}
-    for name, network, scores in (("", None, SCORES), ("_stock_nnunet", stock, STOCK_SCORES)):
+    for name, network, scores in (("", None, MEASURED), ("_stock_nnunet", stock, STOCK_SCORES)):
         by_type = [measure(case, bundle, parameters, scores, network) for case in outliers]
         pooled = ood_localisation(by_type)
         found["dsc" + name] = _rounded(

@@ -24,6 +24,13 @@ class ScoreCounts:
     def __init__(self) -> None:
         self.inlier, self.outlier = np.zeros((2, 1 << 16), np.int64)
 
+    @classmethod
+    def of(cls, inlier: np.ndarray, outlier: np.ndarray) -> "ScoreCounts":
+        """From the counts of another one."""
+        counts = cls()
+        counts.inlier, counts.outlier = inlier, outlier
+        return counts
+
     def add(self, scores: np.ndarray, outlier: np.ndarray) -> None:
         """Count `scores` float16; `outlier` bool, of the same shape, says which are positive."""
         if scores.dtype != np.float16:
@@ -36,6 +43,15 @@ class ScoreCounts:
         self.inlier += other.inlier
         self.outlier += other.outlier
         return self
+
+    def inlier_quantile(self, share: float) -> float:
+        """The score that at least `share` of the inlier voxels do not exceed."""
+        below = self.inlier.cumsum()
+        return float(_scores(np.searchsorted(below, share * below[-1])))
+
+    def inlier_share_below(self, score: float) -> float:
+        """Of the inlier voxels."""
+        return float(self.inlier[: _ranks(np.array([score], np.float16))[0]].sum() / self.inlier.sum())
 
     def figures(self) -> dict[str, float]:
         """AUROC, AUPR (average precision), and the lowest FPR at a TPR of at least 95 %; both kinds must occur."""
@@ -58,3 +74,9 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
     """uint16 in the order of the float16 `scores`: equal for equal ones, -0 and 0 among them."""
     bits = (scores + np.float16(0)).view(np.uint16)
     return np.where(bits & 0x8000, ~bits, bits | 0x8000)
+
+
+def _scores(ranks: np.ndarray) -> np.ndarray:
+    """The float16 scores of `ranks`: the way back."""
+    ranks = np.asarray(ranks, np.uint16)
+    return np.where(ranks & 0x8000, ranks & 0x7FFF, ~ranks).astype(np.uint16).view(np.float16)

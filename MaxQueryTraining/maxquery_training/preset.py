@@ -67,11 +67,12 @@ class Preset:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Preset":
-        return cls(**{key: _tuples(value) for key, value in values.items()})
+        return cls(**{key: as_tuples(value) for key, value in values.items()})
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+def as_tuples(value: Any) -> Any:
+    """JSON's lists as tuples, at any depth."""
+    return tuple(as_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 PAPER_LIVER = Preset()

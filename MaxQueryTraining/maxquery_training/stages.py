@@ -38,53 +38,58 @@ def train(
     a run.
     """
     if backbone is None and stage != "joint":
-        final = _run(BackboneTrainer, plans, dataset_json, device, watcher, backbone_weights=begin_with)
+        final = run_stage(BackboneTrainer, plans, dataset_json, device, watcher, begin_with)
         if stage == "backbone":
             return final
     weights = read_checkpoint(backbone, trust_backbone)["network_weights"] if backbone else None
-    return _run(MaxQueryTrainer, plans, dataset_json, device, watcher, backbone_weights=weights)
+    return run_stage(MaxQueryTrainer, plans, dataset_json, device, watcher, weights)
 
 
 def trained(dataset_name: str) -> tuple[Path, int]:
     """The final checkpoint, and the seconds of all epochs of the stages trained here. InputError before it is done."""
-    backbone, joint = (_final(trainer, dataset_name) for trainer in (BackboneTrainer, MaxQueryTrainer))
+    backbone, joint = (final_checkpoint(trainer, dataset_name) for trainer in (BackboneTrainer, MaxQueryTrainer))
     if not joint.exists():
         raise InputError("order", f"{joint} is not there.", "Train both stages to their end first.")
-    return joint, math.ceil(sum(_seconds(stage) for stage in (backbone, joint) if stage.exists()))
+    return joint, math.ceil(sum(seconds(stage) for stage in (backbone, joint) if stage.exists()))
 
 
 def finished(dataset_name: str, stage: Literal["both", "backbone", "joint"] = "both") -> Path | None:
     """The final checkpoint of a stage that has ended; None before."""
-    final = _final(BackboneTrainer if stage == "backbone" else MaxQueryTrainer, dataset_name)
+    final = final_checkpoint(BackboneTrainer if stage == "backbone" else MaxQueryTrainer, dataset_name)
     return final if final.exists() else None
 
 
 def backbone_checkpoint(dataset_name: str) -> Path:
     """What the backbone stage ended with: a stock nnU-Net."""
-    return _final(BackboneTrainer, dataset_name)
+    return final_checkpoint(BackboneTrainer, dataset_name)
 
 
-def _final(trainer: type, dataset_name: str) -> Path:
-    return Path(nnUNet_results) / dataset_name / f"{trainer.__name__}__{PLANS}__{CONFIGURATION}" / "fold_0" / FINAL
+def final_checkpoint(trainer: type, dataset_name: str, plans_name: str = PLANS) -> Path:
+    """Where a stage leaves its last checkpoint."""
+    return Path(nnUNet_results) / dataset_name / f"{trainer.__name__}__{plans_name}__{CONFIGURATION}" / "fold_0" / FINAL
 
 
-def _seconds(checkpoint: Path) -> float:
-    """The sum over epochs, so that pauses between resumed runs do not count."""
+def seconds(checkpoint: Path) -> float:
+    """Of a finished stage: the sum over epochs, so that pauses between resumed runs do not count."""
     log = read_checkpoint(checkpoint)["logging"]
     return float(np.sum(np.subtract(log["epoch_end_timestamps"], log["epoch_start_timestamps"])))
 
 
-def _run(
-    trainer_class, plans: dict, dataset_json: dict, device: torch.device, watcher: Watcher | None, **settings
-) -> Path:
+def run_stage(
+    trainer_class: type[BackboneTrainer], plans: dict, dataset_json: dict, device: torch.device,
+    watcher: Watcher | None = None, weights: dict[str, torch.Tensor] | None = None,
+) -> Path:  # fmt: skip
+    """One stage of fold 0, resumed where it was left and begun with a backbone's `weights`; its final checkpoint.
+
+    Runs with plans of different `plans_name` keep apart. Raises InputError and MachineError.
+    """
     plans = deepcopy(plans)  # nnU-Net pops what it is told here
     plans["continue_training"] = False
-    final = _final(trainer_class, plans["dataset_name"])
+    final = final_checkpoint(trainer_class, plans["dataset_name"], plans["plans_name"])
     if final.exists():
         return final
     trainer = trainer_class(plans, CONFIGURATION, 0, dataset_json, device)
-    for name, value in ({"watcher": watcher or trainer.watcher} | settings).items():
-        setattr(trainer, name, value)
+    trainer.watcher, trainer.backbone_weights = watcher or trainer.watcher, weights
     with _alone(trainer.folder), _told_when_memory_ends():
         trainer.initialize()
         latest = newest(trainer.folder)

@@ -1,24 +1,28 @@
 """A stock nnU-Net behind the engine's interface, so that it can be measured as our network is."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 
-from maxquery_training.checkpoints import read_checkpoint
+from maxquery.anomaly import SCORES
+from maxquery.backbone import pixel_features
 from maxquery_training.preset import CONFIGURATION
 
-STOCK_SCORES = ("maxlogit", "msp")
+STOCK_SCORES = {name: SCORES[name] for name in ("maxlogit", "msp")}
 """The anomaly scores that need no queries."""
 
 
 @dataclass(frozen=True)
 class Logits:
-    """What stands for the engine's `Output`: logits `(B, K, Z, Y, X)`; where that has queries, this has classes."""
+    """What stands for the engine's `Output`: where that has queries, this has classes.
+
+    `segmentation`: logits `(B, K, Z, Y, X)`; `features` `(B, C, Z, Y, X)`: what they are computed from.
+    """
 
     segmentation: Tensor
+    features: Tensor
 
     @property
     def responses(self) -> Tensor:
@@ -26,18 +30,19 @@ class Logits:
 
 
 class StockNet(nn.Module):
-    """The U-Net of nnU-Net's `checkpoint`, one of the backbone stage for example, ready to predict."""
+    """The U-Net of nnU-Net's `weights`, those of the backbone stage for example, ready to predict."""
 
-    def __init__(self, checkpoint: Path, plans: dict, input_channels: int, classes: int):
+    def __init__(self, weights: dict[str, Tensor], plans: dict, input_channels: int, classes: int):
         super().__init__()
         configuration = PlansManager(plans).get_configuration(CONFIGURATION)
         self.unet = get_network_from_plans(
             configuration.network_arch_class_name, configuration.network_arch_init_kwargs,
             configuration.network_arch_init_kwargs_req_import, input_channels, classes, deep_supervision=False,
         )  # fmt: skip
-        self.unet.load_state_dict(read_checkpoint(checkpoint)["network_weights"])
+        self.unet.load_state_dict(weights)
         self.eval()
 
     def forward(self, image: Tensor) -> Logits:
         """`image`: normalised windows `(B, channels, Z, Y, X)`."""
-        return Logits(self.unet(image))
+        features = pixel_features(self.unet, image)[-1]
+        return Logits(self.unet.decoder.seg_layers[-1](features), features)

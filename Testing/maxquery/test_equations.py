@@ -87,6 +87,7 @@ def test_the_scores_it_is_compared_with_follow_their_formulas(output):
         total = sum(math.exp(c) for c in classes)
         expected = -max(math.exp(c) / total for c in classes)
         assert anomaly.msp(output)[b, z, y, x].item() == pytest.approx(expected, abs=1e-6)
+        assert anomaly.energy(output)[b, z, y, x].item() == pytest.approx(-math.log(total), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", anomaly.SCORES)

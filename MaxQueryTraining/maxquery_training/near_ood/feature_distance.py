@@ -1,0 +1,64 @@
+"""How far a voxel's features lie from those of training voxels."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from maxquery_training.near_ood.training_voxels import Voxels
+from maxquery_training.stock import Logits
+
+_CHUNK = 1 << 15  # voxels
+
+
+@dataclass(frozen=True)
+class Mahalanobis:
+    """The distance to the nearest class's mean, in units of the covariance that all share (Lee et al., NeurIPS 2018).
+
+    `means` `(K, C)`, `precision` `(C, C)`.
+    """
+
+    means: Tensor
+    precision: Tensor
+
+    @classmethod
+    def fit(cls, voxels: Voxels) -> "Mahalanobis":
+        """Every class that occurs counts alike for the covariance."""
+        groups = [voxels.features[voxels.labels == k].double() for k in voxels.labels.unique()]
+        means = torch.stack([group.mean(dim=0) for group in groups])
+        covariance = torch.stack([(g - m).T @ (g - m) / len(g) for g, m in zip(groups, means, strict=True)]).mean(dim=0)
+        ridge = 1e-4 * covariance.diagonal().mean() * torch.eye(len(covariance))
+        return cls(means.float(), torch.linalg.inv(covariance + ridge).float())
+
+    def __call__(self, output: Logits) -> Tensor:
+        features = output.features.float().movedim(1, -1)
+        means, precision = self.means.to(features), self.precision.to(features)
+        distances = (((features - mean) @ precision * (features - mean)).sum(dim=-1) for mean in means)
+        return torch.stack(list(distances)).amin(dim=0).sqrt()
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The distance to the k-th nearest of training voxels, all features at unit length (Sun et al., ICML 2022).
+
+    `bank` `(M, C)`.
+    """
+
+    bank: Tensor
+    k: int
+
+    @classmethod
+    def fit(cls, voxels: Voxels, k: int, size: int = 1400) -> "Neighbours":
+        """Every class that occurs gives the bank as many voxels as it can, up to its share of `size`."""
+        labels = voxels.labels.unique()
+        share = size // len(labels)
+        chosen = torch.cat([(voxels.labels == label).nonzero()[:share, 0] for label in labels])
+        return cls(functional.normalize(voxels.features[chosen].float(), dim=1), k)
+
+    def __call__(self, output: Logits) -> Tensor:
+        features = functional.normalize(output.features.float(), dim=1).movedim(1, -1)
+        bank = self.bank.to(features)
+        chunks = features.reshape(-1, features.shape[-1]).split(_CHUNK)
+        nearest = torch.cat([(chunk @ bank.T).topk(self.k, dim=1).values[:, -1] for chunk in chunks])
+        return (2 - 2 * nearest).clamp(min=0).sqrt().reshape(features.shape[:-1])

@@ -1,0 +1,130 @@
+"""One case, one network, all scores that read it: what is counted, kept in a file, and added up later."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from maxquery.anomaly import Score
+from maxquery.bundle import Bundle
+from maxquery.findings import ood_regions
+from maxquery.organ import keep_organ
+from maxquery.prediction import PredictionParameters, RunLog, infer, silent
+from maxquery.search_region import search_region
+from maxquery_training.checkpoints import write_whole
+from maxquery_training.labelled_case import LabelledCase
+from maxquery_training.metrics import ScoreCounts, dice
+
+REGIONS = ("organ", "whole", "real")
+PERCENTILES = (80.0, 90.0, 95.0, 97.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.97)
+_FOUND_IOU = 0.1
+
+
+@dataclass(frozen=True)
+class Regions:
+    """At one threshold: whether an OOD region found the outlier (None: there is none), how many others there are."""
+
+    found: bool | None
+    false: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one case and one network.
+
+    `outlier`: the type of its outlier, "" where none was wanted, None where one was and found no room. `dice` by
+    label. By score: `case_score`, the mean anomaly over predicted tumour (None: none predicted); `regions`, one for
+    each of `PERCENTILES`, empty where no threshold was known; `counts` by region of `REGIONS`: outlier voxels against
+    inlier voxels in organ and tumours, against all known voxels of the volume, and real tumours of unknown type
+    against organ.
+    """
+
+    case: str
+    patient: str
+    outlier: str | None
+    dice: dict[str, float]
+    case_score: dict[str, float | None]
+    regions: dict[str, list[Regions]]
+    counts: dict[str, dict[str, ScoreCounts]]
+
+    def save(self, path: Path) -> None:
+        """All of it or nothing."""
+        facts = asdict(replace(self, counts={}))
+        del facts["counts"]
+        arrays = {
+            f"{score}/{region}": np.stack([c.inlier, c.outlier])
+            for score, by_region in self.counts.items() for region, c in by_region.items()
+        }  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with write_whole(path) as file:
+            np.savez_compressed(file, facts=np.array(json.dumps(facts)), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "Measured":
+        with np.load(path) as arrays:
+            facts = json.loads(str(arrays["facts"]))
+            counts: dict[str, dict[str, ScoreCounts]] = {}
+            for key in arrays.files:
+                if key != "facts":
+                    score, region = key.rsplit("/", 1)
+                    counts.setdefault(score, {})[region] = ScoreCounts.of(*arrays[key])
+        regions = {score: [Regions(**one) for one in found] for score, found in facts.pop("regions").items()}
+        return cls(**facts, regions=regions, counts=counts)
+
+
+def measure(
+    case: LabelledCase, outlier: str, network: nn.Module, bundle: Bundle, scores: Mapping[str, Score],
+    thresholds: Mapping[str, Sequence[float]], parameters: PredictionParameters,
+) -> Measured:  # fmt: skip
+    """Predicts as in use. `outlier`: the type of the case's outlier, or nothing; `thresholds` by score: raw, for
+    each of `PERCENTILES`."""
+    labels, maps, _ = infer(case.volume, bundle, list(scores.values()), parameters, silent, RunLog(), network)
+    keep_organ(labels, bundle.labels, case.volume.grid, [])
+    known, tumour = case.truth != case.ignore, np.isin(labels, bundle.tumour_values)
+    overlap = {
+        label.name: dice(labels > 0, case.truth > 0)
+        if label.role == "organ"
+        else dice((labels == label.value) & known & ~case.outlier, case.truth == label.value)
+        for label in bundle.labels[1:]
+    }
+    real = case.truth == case.ignore
+    among = {"organ": case.inlier | case.outlier, "whole": known, "real": case.inlier | real}
+    positive = {"organ": case.outlier, "whole": case.outlier, "real": real}
+    counts: dict[str, dict[str, ScoreCounts]] = {}
+    for score, anomaly in zip(scores, maps, strict=True):
+        counts[score] = {region: ScoreCounts() for region in REGIONS}
+        for region, count in counts[score].items():
+            count.add(anomaly[among[region]], positive[region][among[region]])
+    there = case.outlier.any() or not outlier
+    return Measured(
+        case.name, case.patient, outlier if there else None, overlap,
+        {score: float(anomaly[tumour].mean(dtype=np.float64)) if tumour.any() else None
+         for score, anomaly in zip(scores, maps, strict=True)},
+        _regions(case, labels, dict(zip(scores, maps, strict=True)), thresholds),
+        counts,
+    )  # fmt: skip
+
+
+def _regions(
+    case: LabelledCase, labels: np.ndarray, maps: Mapping[str, np.ndarray], thresholds: Mapping[str, Sequence[float]]
+) -> dict[str, list[Regions]]:
+    if not thresholds:
+        return {score: [] for score in maps}
+    grid, outlier = case.volume.grid, case.outlier
+    searched = search_region(labels > 0, grid.spacing_xyz_mm[::-1])
+    result: dict[str, list[Regions]] = {}
+    for score, anomaly in maps.items():
+        result[score] = []
+        for threshold in thresholds[score]:
+            found = false = 0
+            for box, mask in ood_regions(searched & (anomaly >= np.float16(threshold)), grid):
+                shared = int((mask & outlier[box]).sum())
+                hit = shared >= _FOUND_IOU * (int(mask.sum()) + int(outlier.sum()) - shared) and shared > 0
+                # What lies on a real tumour of unknown type is neither right nor wrong.
+                unknown = 2 * int((mask & (case.truth[box] == case.ignore)).sum()) > int(mask.sum())
+                found, false = found + hit, false + (not hit and not unknown)
+            result[score].append(Regions(bool(found) if outlier.any() else None, false))
+    return result

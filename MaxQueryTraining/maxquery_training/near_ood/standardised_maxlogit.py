@@ -1,0 +1,76 @@
+"""SML: standardised max logits, boundary suppression, dilated smoothing, in 3D (Jung et al., ICCV 2021)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from maxquery_training.near_ood.training_voxels import Voxels
+from maxquery_training.stock import Logits
+
+_KERNEL, _SIGMA = 7, 1.0  # voxels; the paper's
+
+
+@dataclass(frozen=True)
+class StandardisedMaxLogit:
+    """−(max logit − its mean) / its deviation, both of the predicted class `(K,)`, on training voxels.
+
+    Where two predicted classes meet, the score of what lies about is taken instead, from `width` voxels on
+    both sides inwards (0: nowhere); then it is smoothed by a Gaussian whose taps lie `dilation` voxels apart (0: not).
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    width: int = 4
+    dilation: int = 2
+
+    @classmethod
+    def fit(cls, voxels: Voxels, width: int = 4, dilation: int = 2) -> "StandardisedMaxLogit":
+        """A class that is hardly ever predicted has the statistics of all."""
+        largest, predicted = voxels.logits.max(dim=1)
+        mean = torch.full((voxels.logits.shape[1],), float(largest.mean()))
+        deviation = torch.full_like(mean, float(largest.std()))
+        for k in range(len(mean)):
+            own = largest[predicted == k]
+            if len(own) > 1:
+                mean[k], deviation[k] = own.mean(), own.std().clamp(min=1e-6)
+        return cls(mean, deviation, width, dilation)
+
+    def __call__(self, output: Logits) -> Tensor:
+        largest, predicted = output.segmentation.float().max(dim=1)
+        score = (largest - self.mean.to(largest)[predicted]) / self.deviation.to(largest)[predicted]
+        score = score[:, None]
+        for boundary in self._boundaries(predicted):
+            score = _from_around(score, boundary)
+        return -_smoothed(score, self.dilation)[:, 0]
+
+    def _boundaries(self, predicted: Tensor) -> Iterable[Tensor]:
+        """`(B, 1, Z, Y, X)` bool, the widest first, each a voxel narrower on both sides."""
+        labels = predicted[:, None].float()
+        edge = functional.max_pool3d(labels, 3, 1, 1) != -functional.max_pool3d(-labels, 3, 1, 1)
+        for width in range(self.width, 0, -1):
+            yield functional.max_pool3d(edge.float(), 2 * width - 1, 1, width - 1) > 0
+
+
+def _from_around(score: Tensor, boundary: Tensor) -> Tensor:
+    """On the boundary, the mean score of those of the 26 neighbours that are not on it, if there are any."""
+    known = (~boundary).float()
+    around = functional.avg_pool3d(score * known, 3, 1, 1)
+    count = functional.avg_pool3d(known, 3, 1, 1)
+    return torch.where(boundary & (count > 0), around / count.clamp(min=1e-6), score)
+
+
+def _smoothed(score: Tensor, dilation: int) -> Tensor:
+    if dilation == 0:
+        return score
+    taps = torch.exp(-0.5 * ((torch.arange(_KERNEL, device=score.device) - _KERNEL // 2) / _SIGMA) ** 2)
+    taps = (taps / taps.sum()).to(score)
+    reach = dilation * (_KERNEL // 2)
+    for axis in range(3):  # a Gaussian in space is one along each axis, one after another
+        shape, pad = [1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]
+        shape[2 + axis] = _KERNEL
+        pad[4 - 2 * axis], pad[5 - 2 * axis] = reach, reach
+        score = functional.conv3d(functional.pad(score, pad, mode="replicate"), taps.reshape(shape), dilation=dilation)
+    return score

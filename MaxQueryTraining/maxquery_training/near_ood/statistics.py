@@ -1,0 +1,138 @@
+"""From counts to the figures of a table: means over runs, intervals and tests by patient."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from scipy import stats
+
+from maxquery_training.evaluation import case_auc
+from maxquery_training.metrics import ScoreCounts
+from maxquery_training.near_ood.measuring import PERCENTILES, Measured
+
+_RESAMPLES = 1000
+Cases = Sequence[Measured]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean over runs; `low` and `high`: its 95 % bootstrap interval, patients drawn anew within each run, None of
+    a single patient; `spread`: the standard deviation over runs, None of a single run."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    spread: float | None
+
+    def to_json(self) -> dict[str, object]:
+        interval = None if self.low is None else [self.low, self.high]
+        mean = self.mean if np.isfinite(self.mean) else None  # JSON knows no NaN
+        return {"mean": mean, "ci": interval, "sd_over_runs": self.spread}
+
+
+def localisation(cases: Cases, score: str, region: str = "organ") -> dict[str, float]:
+    """`auroc`, `aupr`, `fpr95` (Sec. 4.2), voxels of all cases pooled; NaN where one kind of voxel is missing."""
+    total = pooled(cases, score, region)
+    try:
+        return total.figures()
+    except ValueError:
+        return dict.fromkeys(("auroc", "aupr", "fpr95"), float("nan"))
+
+
+def pooled(cases: Cases, score: str, region: str) -> ScoreCounts:
+    total = ScoreCounts()
+    for case in cases:
+        total += case.counts[score][region]
+    return total
+
+
+def detection(cases: Cases, score: str) -> float:
+    """The AUC of the case score: cases with an outlier against cases without. No tumour predicted: the lowest score."""
+    values = {kind: [-np.inf if case.case_score[score] is None else case.case_score[score]
+                     for case in cases if bool(case.outlier) is kind] for kind in (True, False)}  # fmt: skip
+    return case_auc(values[True], values[False])
+
+
+def sensitivity(cases: Cases, score: str, false_per_case: float = 1.0) -> float:
+    """The share of outliers found where `false_per_case` false regions come up a case, between thresholds linear.
+
+    Where even the lowest threshold gives fewer, what it finds.
+    """
+    found = np.array([[region.found for region in case.regions[score]] for case in cases if case.outlier], float)
+    false = np.array([[region.false for region in case.regions[score]] for case in cases], float)
+    if not found.size:
+        return float("nan")
+    order = np.argsort(false.mean(axis=0), kind="stable")
+    return float(np.interp(false_per_case, false.mean(axis=0)[order], found.mean(axis=0)[order]))
+
+
+def shares_below(cases: Cases, score: str, limits: Sequence[float]) -> dict[str, float]:
+    """By nominal percentile: how many per cent of inlier voxels of organ and tumours stay below its threshold."""
+    total = pooled(cases, score, "organ")
+    return {f"{p:g}": 100 * total.inlier_share_below(limit) for p, limit in zip(PERCENTILES, limits, strict=True)}
+
+
+def mean_dice(cases: Cases, label: str) -> float:
+    """Over cases without an outlier where the label is there or was found."""
+    values = [case.dice[label] for case in cases if not case.outlier]
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def estimate(
+    runs: Sequence[Cases], figures: Callable[[int, Cases], Mapping[str, float]], seed: int = 0
+) -> dict[str, Estimate]:
+    """Of `figures`, which are worked out of a run's number and its cases."""
+    rng = np.random.default_rng(seed)
+    patients = [_by_patient(cases) for cases in runs]
+    worked_out: list[dict[tuple[int, ...], Mapping[str, float]]] = [{} for _ in runs]
+
+    def of(run: int, picked: Sequence[int]) -> Mapping[str, float]:
+        groups, known = tuple(sorted(picked)), worked_out[run]
+        if groups not in known:
+            known[groups] = figures(run, [case for i in groups for case in patients[run][i]])
+        return known[groups]
+
+    whole = [of(run, range(len(groups))) for run, groups in enumerate(patients)]
+    drawn = []
+    if all(len(groups) > 1 for groups in patients):
+        drawn = [
+            [of(run, rng.integers(len(groups), size=len(groups)).tolist()) for run, groups in enumerate(patients)]
+            for _ in range(_RESAMPLES)
+        ]
+    return {
+        name: Estimate(
+            float(np.mean([one[name] for one in whole])),
+            *_interval([np.mean([one[name] for one in draw]) for draw in drawn]),
+            float(np.std([one[name] for one in whole], ddof=1)) if len(whole) > 1 else None,
+        )
+        for name in whole[0]
+    }  # fmt: skip
+
+
+def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    if not np.isfinite(values).any():
+        return None, None
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _by_patient(cases: Cases) -> list[list[Measured]]:
+    groups: dict[str, list[Measured]] = defaultdict(list)
+    for case in cases:
+        groups[case.patient].append(case)
+    return list(groups.values())
+
+
+def paired_test(differences: Sequence[float]) -> float | None:
+    """Two-sided p of a sign-flip test on differences, one a patient; None of fewer than two."""
+    known = [value for value in differences if np.isfinite(value)]
+    if len(known) < 2:
+        return None
+    return float(stats.permutation_test((known,), np.mean, permutation_type="samples", rng=0).pvalue)
+
+
+def by_patient(cases: Cases, figures: Callable[[Cases], T]) -> dict[str, T]:
+    return {group[0].patient: figures(group) for group in _by_patient(cases)}

@@ -1,0 +1,115 @@
+"""The tables of the report, from what was measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from maxquery_training.near_ood import statistics as st
+from maxquery_training.near_ood.config import Network
+from maxquery_training.near_ood.measuring import Measured
+from maxquery_training.near_ood.run import BenchmarkRun, thresholds
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row: of each run, the score that its validation patients chose, its thresholds, and the test cases."""
+
+    name: str
+    network: Network
+    scores: tuple[str, ...]
+    limits: tuple[Sequence[float], ...]
+    runs: tuple[Sequence[Measured], ...]
+
+    def localisation(self, region: str = "organ", kind: str = "") -> dict[str, Any]:
+        """`kind`: one outlier type alone."""
+        runs = [[case for case in cases if not kind or case.outlier == kind] for cases in self.runs]
+        return to_json(st.estimate(runs, lambda run, cases: st.localisation(cases, self.scores[run], region)))
+
+    def by_patient(self) -> list[dict[str, dict[str, float]]]:
+        """Of each run: every patient's localisation."""
+        runs = zip(self.runs, self.scores, strict=True)
+        return [st.by_patient(cases, lambda some, s=score: st.localisation(some, s)) for cases, score in runs]
+
+    def cases(self) -> dict[str, Any]:
+        """What whole cases and the regions in them say."""
+        return to_json(st.estimate(self.runs, lambda run, cases: {
+            "case_auc": st.detection(cases, self.scores[run]),
+            "found_at_1_false_region": st.sensitivity(cases, self.scores[run]),
+        }))  # fmt: skip
+
+    def calibration(self) -> dict[str, Any]:
+        return to_json(st.estimate(
+            self.runs, lambda run, cases: st.shares_below(cases, self.scores[run], self.limits[run])
+        ))  # fmt: skip
+
+
+def methods(runs: Sequence[BenchmarkRun], network: Network) -> list[Method]:
+    """All that read a network which every run has measured."""
+    validations = [run.results(network, validation=True) for run in runs]
+    tests = tuple(run.results(network, validation=False) for run in runs)
+    limits = [thresholds(validation) for validation in validations]
+    variants: dict[str, list[str]] = {}
+    for score in tests[0][0].counts:
+        variants.setdefault(score.split(" [")[0], []).append(score)
+    chosen = [
+        {name: max(scores, key=lambda score: st.localisation(validation, score)["auroc"])
+         for name, scores in variants.items()} for validation in validations
+    ]  # fmt: skip
+    return [
+        Method(
+            name, network, tuple(one[name] for one in chosen),
+            tuple(limit[one[name]] for limit, one in zip(limits, chosen, strict=True)), tests,
+        )
+        for name in variants
+    ]  # fmt: skip
+
+
+def localisation_row(method: Method, outliers: Sequence[str]) -> dict[str, Any]:
+    """A row of Tables 1, 3 and 4."""
+    return {
+        "method": method.name, "network": method.network.name, "kind": method.network.kind,
+        "setting": list(method.scores),
+        **method.localisation(),
+        **method.cases(),
+        "whole_volume": method.localisation("whole"),
+        "real_tumours": method.localisation("real"),
+        "by_type": {kind: method.localisation(kind=kind) for kind in outliers},
+        "calibration": method.calibration(),
+        "by_patient": method.by_patient(),
+    }  # fmt: skip
+
+
+def segmentation_row(network: Network, runs: Sequence[BenchmarkRun]) -> dict[str, Any]:
+    """A row of Table 2: DSC of inlier types on cases without an outlier."""
+    tests = [run.results(network, validation=False) for run in runs]
+    organ, *types = tests[0][0].dice
+
+    def overlap(run: int, cases: Sequence[Measured]) -> dict[str, float]:
+        by_label = {name: st.mean_dice(cases, name) for name in (organ, *types)}
+        return by_label | {"inliers": float(np.mean([by_label[name] for name in types]))}
+
+    return {"method": network.name, **to_json(st.estimate(tests, overlap))}
+
+
+def against_best(rows: Sequence[dict[str, Any]], ours: str) -> dict[str, Any]:
+    """What separates the row `ours` from the one with the highest AUROC among networks without queries.
+
+    Each patient is compared with itself: `p` is that of `paired_test`.
+    """
+    mine = next(row for row in rows if row["method"] == ours)
+    best = max((row for row in rows if row["kind"] != "maxquery"), key=lambda row: row["auroc"]["mean"])
+    result: dict[str, Any] = {"best": best["method"]}
+    for figure in ("auroc", "aupr", "fpr95"):
+        differences = [
+            run[patient][figure] - other[patient][figure]
+            for run, other in zip(mine["by_patient"], best["by_patient"], strict=True) for patient in run
+        ]  # fmt: skip
+        margin = mine[figure]["mean"] - best[figure]["mean"]
+        result[figure] = {"margin": margin, "p": st.paired_test(differences)}
+    return result
+
+
+def to_json(estimates: dict[str, st.Estimate]) -> dict[str, Any]:
+    return {name: value.to_json() for name, value in estimates.items()}

@@ -1,0 +1,111 @@
+"""The benchmark: every network trained, every method measured, a report that says so."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from maxquery_training.preset import QUICK
+
+from .conftest import SMALL
+from .phantoms import training_case
+
+_CHANGES = {name: value for name, value in asdict(SMALL).items() if value != getattr(QUICK, name)}
+NETWORKS = {
+    "nnU-Net": {"kind": "nnunet"},
+    "nnU-Net with dropout": {"kind": "dropout"},
+    "SynthCP": {"kind": "synthesis"},
+    "MaxQuery without QD": {"kind": "maxquery", "changes": {"qd_weight": 0.0}},
+    "MaxQuery": {"kind": "maxquery"},
+    "(8, 4, 20)": {"kind": "maxquery", "changes": {"query_distribution": [8, 4, 20]}},
+}
+
+
+def config(folder: Path) -> dict:
+    scans = []
+    for number in range(1, 6):
+        case = training_case(folder, f"case{number}", number)
+        scans.append({"name": case.name, "patient": case.name, "image": case.image.name, "mask": case.mask.name,
+                      "labels": {"organ": [1], "unknown": [2]}, "copies": 1})  # fmt: skip
+    return {
+        "name": "Phantoms", "preset": "quick", "changes": _CHANGES, "rounds": 1, "outliers": ["abscess", "fat"],
+        "scans": scans, "networks": NETWORKS,
+        "runs": [{"seed": 3, "validation": ["case1"], "test": ["case4", "case5"]}],
+    }  # fmt: skip
+
+
+def run(folder: Path) -> subprocess.CompletedProcess:
+    command = ["maxquery_training.cli", "benchmark", "near-ood", folder / "config.json", "--data", folder,
+               "--work", folder / "work", "--output", folder / "report", "--progress", "none", "--device", "cpu",
+               "--processes", "1"]  # fmt: skip
+    return subprocess.run([sys.executable, "-m", *map(str, command)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmark")
+    (folder / "config.json").write_text(json.dumps(config(folder)))
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(folder) -> dict:
+    return json.loads((folder / "report" / "report.json").read_text())
+
+
+def test_table_1_has_a_row_for_every_method(report):
+    assert {row["method"] for row in report["tables"]["1"]} == {
+        "MSP", "MaxLogit", "SML", "Energy", "Mahalanobis", "kNN", "MC Dropout", "SynthCP", "MaxQuery without QD",
+        "MaxQuery",
+    }  # fmt: skip
+
+
+def test_every_figure_has_an_interval_of_the_test_patients(report):
+    for row in report["tables"]["1"]:
+        for figure in ("auroc", "aupr", "fpr95"):
+            low, high = row[figure]["ci"]
+            assert 0 <= low <= row[figure]["mean"] <= high <= 1
+
+
+def test_table_2_segments_what_table_1_is_measured_on(report):
+    rows = {row["method"]: row for row in report["tables"]["2"]}
+    assert {"nnU-Net", "MaxQuery"} <= set(rows)
+    assert set(rows["nnU-Net"]) >= {"liver", "Cyst", "inliers"}
+
+
+def test_table_3_names_the_distribution_of_each_network(report):
+    assert [row["distribution"] for row in report["tables"]["3"]] == [[8, 4, 20]]
+
+
+def test_table_4_crosses_level_and_softmax_on_one_network(report):
+    rows = report["tables"]["4"]
+    assert {(row["level"], row["softmax"]) for row in rows} == {
+        ("category", "post"), ("category", "pre"), ("query", "post"), ("query", "pre")
+    }  # fmt: skip
+    ours = next(row for row in rows if row["method"] == "MaxQuery")
+    assert ours["auroc"] == next(row for row in report["tables"]["1"] if row["method"] == "MaxQuery")["auroc"]
+
+
+def test_no_patient_is_in_two_sets_and_none_that_is_tested_was_trained_on(folder):
+    split = json.loads(next((folder / "work" / "raw").glob("*/cases.json")).read_text())
+    assert {split["patients"][case] for case in split["train"]} == {"case2", "case3"}
+    assert {split["patients"][case] for case in split["val"]} == {"case1"}
+
+
+def test_what_is_measured_already_is_not_measured_again(folder, report):
+    files = sorted((folder / "work" / "measured").rglob("*.npz"))
+    ages = [file.stat().st_mtime_ns for file in files]
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    assert [file.stat().st_mtime_ns for file in files] == ages
+    assert json.loads((folder / "report" / "report.json").read_text())["tables"] == report["tables"]
+
+
+def test_the_report_reads_as_tables(folder):
+    text = (folder / "report" / "REPORT.md").read_text()
+    assert "## Table 1" in text and "| MaxQuery |" in text and "nan" not in text

@@ -1,0 +1,144 @@
+"""The scores that MaxQuery is compared with, against their formulas."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from maxquery_training.near_ood.feature_distance import Mahalanobis, Neighbours
+from maxquery_training.near_ood.monte_carlo_dropout import (
+    Samples,
+    mutual_information,
+    predictive_entropy,
+    with_dropout,
+)
+from maxquery_training.near_ood.resynthesis import Compared, SynthCP, Synthesis, SynthesisLoss, one_hot
+from maxquery_training.near_ood.standardised_maxlogit import StandardisedMaxLogit
+from maxquery_training.near_ood.training_voxels import Voxels
+from maxquery_training.stock import Logits
+
+K, C = 3, 4
+
+
+@pytest.fixture
+def voxels() -> Voxels:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(600) % K
+    features = torch.randn(600, C, generator=generator) * torch.tensor([3.0, 1, 1, 0.2]) + 5 * labels[:, None]
+    logits = torch.randn(600, K, generator=generator) + 4 * functional.one_hot(labels, K) * (1 + labels[:, None])
+    return Voxels(features, logits, labels)
+
+
+def output(logits: torch.Tensor, features: torch.Tensor | None = None) -> Logits:
+    return Logits(logits, torch.zeros(1, C, *logits.shape[2:]) if features is None else features)
+
+
+def test_sml_standardises_by_the_predicted_class(voxels):
+    score = StandardisedMaxLogit.fit(voxels, width=0, dilation=0)
+    logits = torch.randn(1, K, 3, 4, 5) * 6
+    largest, predicted = voxels.logits.max(dim=1)
+    for z, y, x in itertools.product(range(3), range(4), range(5)):
+        value, k = logits[0, :, z, y, x].max(dim=0)
+        own = largest[predicted == k]
+        expected = -(value - own.mean()) / own.std()
+        assert score(output(logits))[0, z, y, x] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_sml_takes_the_score_at_a_boundary_from_around():
+    logits = torch.zeros(1, 2, 12, 12, 12)
+    logits[:, 0, :, :, :6], logits[:, 1, :, :, 6:] = 5.0, 5.0
+    logits[..., 5:7] *= 0.1  # unsure where the two classes meet
+    plain, suppressed = (
+        StandardisedMaxLogit(torch.zeros(2), torch.ones(2), width=width, dilation=0)(output(logits)) for width in (0, 2)
+    )
+    assert plain[0, 6, 6, 5] > plain[0, 6, 6, 2]
+    assert suppressed[0, 6, 6, 5] == pytest.approx(float(suppressed[0, 6, 6, 2]), abs=1e-4)
+
+
+def test_sml_smooths_by_a_gaussian_with_gaps():
+    logits = torch.zeros(1, 2, 21, 21, 21)
+    logits[0, 0] = 1.0
+    logits[0, 0, 10, 10, 10] = 2.0
+    score = -StandardisedMaxLogit(torch.zeros(2), torch.ones(2), width=0, dilation=2)(output(logits)) - 1
+    taps = np.exp(-0.5 * (np.arange(7) - 3.0) ** 2)
+    taps /= taps.sum()
+    assert score[0, 10, 10, 12] == pytest.approx(taps[3] * taps[3] * taps[4], abs=1e-5)
+    assert score[0, 10, 10, 11] == pytest.approx(0, abs=1e-6)
+
+
+def test_mahalanobis_is_the_distance_to_the_nearest_class(voxels):
+    score, features = Mahalanobis.fit(voxels), torch.randn(1, C, 2, 3, 4) * 4
+    groups = [voxels.features[voxels.labels == k].double().numpy() for k in range(K)]
+    covariance = sum(np.cov(group.T, bias=True) for group in groups) / K
+    inverse = np.linalg.inv(covariance + 1e-4 * covariance.diagonal().mean() * np.eye(C))
+    for z, y, x in itertools.product(range(2), range(3), range(4)):
+        voxel = features[0, :, z, y, x].double().numpy()
+        expected = min(math.sqrt((voxel - g.mean(0)) @ inverse @ (voxel - g.mean(0))) for g in groups)
+        assert score(output(torch.zeros(1, K, 2, 3, 4), features))[0, z, y, x] == pytest.approx(expected, rel=1e-3)
+
+
+def test_neighbours_is_the_distance_to_the_kth_nearest(voxels):
+    score, features = Neighbours.fit(voxels, k=3, size=60), torch.randn(1, C, 2, 3, 4)
+    unit = functional.normalize(features, dim=1)
+    for z, y, x in itertools.product(range(2), range(3), range(4)):
+        distances = sorted((score.bank - unit[0, :, z, y, x]).norm(dim=1).tolist())
+        assert score(output(torch.zeros(1, K, 2, 3, 4), features))[0, z, y, x] == pytest.approx(distances[2], abs=1e-3)
+
+
+def test_neighbours_come_from_all_classes_alike(voxels):
+    assert len(Neighbours.fit(voxels, k=1, size=60).bank) == 60
+
+
+def test_samples_that_agree_carry_no_information():
+    one = torch.randn(1, 1, K, 2, 2, 2).softmax(dim=2)
+    agreed = Samples(one[0].log(), one[0], one.repeat(5, 1, 1, 1, 1, 1))
+    assert mutual_information(agreed).abs().max() < 1e-6
+    expected = -(one[0] * one[0].log()).sum(dim=1)
+    assert torch.allclose(predictive_entropy(agreed), expected, atol=1e-6)
+
+
+def test_samples_that_contradict_each_other_carry_all_of_it():
+    certain = torch.eye(2).reshape(2, 1, 2, 1, 1, 1)
+    contradicting = Samples(certain[0], certain[0], certain)
+    assert mutual_information(contradicting).item() == pytest.approx(math.log(2))
+
+
+def test_dropout_is_on_when_the_network_predicts():
+    from maxquery.backbone import build_backbone
+
+    from ..maxquery.networks import BACKBONE
+
+    unet = build_backbone(BACKBONE["network_class_name"], BACKBONE["arch_kwargs"], 1).eval()
+    image = torch.randn(1, 1, 8, 32, 32)
+    assert torch.equal(unet(image), unet(image))
+    with_dropout(unet)
+    assert not torch.equal(unet(image), unet(image))
+
+
+def test_synthcp_asks_the_comparison_only_where_the_network_is_unsure():
+    logits = torch.tensor([[20.0, 0.0], [1.0, 0.0]]).T.reshape(1, 2, 1, 1, 2)
+    alike = torch.tensor([0.1, 0.3]).reshape(1, 1, 1, 2)
+    score = SynthCP()(Compared(logits, logits, alike)).flatten()
+    assert score.tolist() == pytest.approx([-1.0, -0.3], abs=1e-4)
+
+
+def test_what_is_to_be_ignored_is_painted_as_nothing():
+    assert one_hot(torch.tensor([[[[0, 1, 2]]]]), classes=2)[0, :, 0, 0].T.tolist() == [[1, 0], [0, 1], [0, 0]]
+
+
+def test_the_critic_learns_nothing_from_the_painters_loss_and_the_painter_nothing_from_the_critics():
+    synthesis = Synthesis(torch.nn.Conv3d(2, 1, 1), classes=2, channels=1)
+    loss = SynthesisLoss(synthesis.critic, lambda image: Logits(image, torch.cat([image, image**2], dim=1)))
+    labels, image = one_hot(torch.randint(0, 2, (1, 16, 16, 16)), 2), torch.randn(1, 1, 16, 16, 16)
+    painted, _ = synthesis(labels)
+
+    loss((painted, labels), image).backward()
+    both = synthesis.critic[0].weight.grad.clone()
+    synthesis.zero_grad()
+    real, fake = (synthesis.critic(torch.cat([labels, one.detach()], dim=1)) for one in (image, painted))
+    (functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()).backward()
+    assert torch.allclose(both, synthesis.critic[0].weight.grad, atol=1e-6)
+    assert synthesis.generator.weight.grad is None
