@@ -307,7 +307,7 @@ def _near_ood(options: argparse.Namespace) -> None:
         raise InputError("argument", f"{options.config} has no run of these seeds.", f"It has {seeds}.")
     set_folders(options.work, options.processes)
     from maxquery.device import find_device
-    from maxquery_training.near_ood.report import collect, write
+    from maxquery_training.near_ood.report import write
     from maxquery_training.near_ood.run import BenchmarkRun
 
     say = partial(print, flush=True, file=sys.stderr if options.progress == "jsonl" else sys.stdout)
@@ -319,8 +319,9 @@ def _near_ood(options: argparse.Namespace) -> None:
         for run in runs:
             with quiet():
                 run.prepare()
-            run.measure(say)
-    write(collect(benchmark, runs), options.output)
+            for network in benchmark.networks:
+                run.measure(network, say)
+        write(benchmark, runs, options.output)
     say(f"Report in {options.output}")
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 
 from maxquery.model_grid import ModelGrid
 from maxquery.volume import Grid
 from maxquery_training.label_scheme import BACKGROUND, ORGAN
+from maxquery_training.labelled_case import model_labels
 from maxquery_training.lesions.types import LESION_TYPES
 from maxquery_training.planting import TYPE_LABELS, UNKNOWN_TUMOUR, plant_inliers
 from maxquery_training.stacking import stack
@@ -94,8 +94,7 @@ def _write_case(case: TrainingCase, folder: Path, spacing_zyx_mm: tuple[float, f
             hu, labels = plant_inliers(hu, labels, spacing, rng)
         grid = Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), np.reshape(image.GetDirection(), (3, 3)))
         model_grid = ModelGrid.of(grid, spacing_zyx_mm)
-        shares = torch.stack([model_grid.resample_in(labels == label) for label in range(UNKNOWN_TUMOUR + 1)])
-        arrays = model_grid.resample_in(hu).numpy(), shares.argmax(dim=0).numpy().astype(np.uint8)
+        arrays = model_grid.resample_in(hu).numpy(), model_labels(model_grid, labels).numpy()
         files = folder / "imagesTr" / f"{name}_0000.nii.gz", folder / "labelsTr" / f"{name}.nii.gz"
         for array, file in zip(arrays, files, strict=True):
             resampled = sitk.GetImageFromArray(array)

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+import torch
+from torch import Tensor
 
+from maxquery.model_grid import ModelGrid
 from maxquery.reading import read_case
 from maxquery.volume import Volume
 from maxquery_training.label_scheme import ORGAN, OUTLIER
@@ -33,6 +36,13 @@ class LabelledCase:
     @property
     def outlier(self) -> np.ndarray:
         return self.truth == OUTLIER
+
+
+def model_labels(grid: ModelGrid, truth: np.ndarray) -> Tensor:
+    """`truth` `(Z, Y, X)` uint8 on the model's grid `(z, y, x)`: of each voxel the label that covers most of it."""
+    values = np.unique(truth).tolist()
+    shares = torch.stack([grid.resample_in(truth == value) for value in values])
+    return torch.tensor(values, dtype=torch.uint8)[shares.argmax(dim=0)]
 
 
 def read_prepared(dataset: Path, sets: tuple[str, ...]) -> Iterator[LabelledCase]:

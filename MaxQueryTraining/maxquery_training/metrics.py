@@ -25,11 +25,18 @@ class ScoreCounts:
         self.inlier, self.outlier = np.zeros((2, 1 << 16), np.int64)
 
     @classmethod
-    def of(cls, inlier: np.ndarray, outlier: np.ndarray) -> "ScoreCounts":
-        """From the counts of another one."""
+    def of(cls, occurring: np.ndarray) -> "ScoreCounts":
+        """From another one's `occurring`."""
         counts = cls()
-        counts.inlier, counts.outlier = inlier, outlier
+        ranks = occurring[0]
+        counts.inlier[ranks], counts.outlier[ranks] = occurring[1:]
         return counts
+
+    @property
+    def occurring(self) -> np.ndarray:
+        """`(3, scores)` uint32: for each score that occurs its rank, and how often among inliers and outliers."""
+        ranks = np.flatnonzero(self.inlier + self.outlier)
+        return np.stack([ranks, self.inlier[ranks], self.outlier[ranks]]).astype(np.uint32)
 
     def add(self, scores: np.ndarray, outlier: np.ndarray) -> None:
         """Count `scores` float16; `outlier` bool, of the same shape, says which are positive."""

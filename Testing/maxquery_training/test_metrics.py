@@ -1,10 +1,20 @@
 """Figures of merit, against a library's and by hand."""
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from maxquery_training.metrics import ScoreCounts, dice
+
+
+def counted(scores: list[float], outlier: list[bool]) -> ScoreCounts:
+    counts = ScoreCounts()
+    counts.add(np.array(scores, np.float16), np.array(outlier))
+    return counts
 
 
 @pytest.fixture
@@ -57,3 +67,19 @@ def test_dice_of_masks_by_hand():
     first, second = np.array([1, 1, 1, 0], bool), np.array([0, 1, 1, 0], bool)
     assert dice(first, second) == pytest.approx(2 * 2 / 5)
     assert np.isnan(dice(first & False, second & False))
+
+
+def test_counts_can_be_kept_and_brought_back():
+    counts = counted([-3.5, -3.5, 0.25, 7], [False, True, False, True])
+    again = ScoreCounts.of(counts.occurring)
+    assert counts.occurring.shape == (3, 3)
+    assert again.figures() == counts.figures()
+
+
+@given(st.lists(st.floats(-100, 100, width=16), min_size=1, max_size=50), st.floats(0.01, 1))
+def test_a_quantile_of_the_inliers_is_what_sorting_them_gives(scores, share):
+    counts = counted(scores, [False] * len(scores))
+    expected = sorted(scores)[max(math.ceil(share * len(scores) - 1e-9), 1) - 1]
+    assert counts.inlier_quantile(share) == expected
+    below = sum(score < expected for score in scores) / len(scores)
+    assert counts.inlier_share_below(expected) == pytest.approx(below)

@@ -106,6 +106,8 @@ def test_what_is_measured_already_is_not_measured_again(folder, report):
     assert json.loads((folder / "report" / "report.json").read_text())["tables"] == report["tables"]
 
 
-def test_the_report_reads_as_tables(folder):
+def test_the_report_reads_as_tables_and_shows_what_it_speaks_of(folder):
     text = (folder / "report" / "REPORT.md").read_text()
     assert "## Table 1" in text and "| MaxQuery |" in text and "nan" not in text
+    for file in ("figure4.png", "figure5.png", "figure6_with_qd.png", "figure6_without_qd.png"):
+        assert file in text and (folder / "report" / file).stat().st_size > 10_000

@@ -10,24 +10,14 @@ from maxquery.errors import InputError
 from maxquery_training.dataset import TrainingCase
 from maxquery_training.label_scheme import ORGAN
 from maxquery_training.lesions.types import OUTLIERS
+from maxquery_training.near_ood.data import Data, Run
+from maxquery_training.near_ood.planted_data import PlantedData
+from maxquery_training.near_ood.prepared_data import PreparedData
 from maxquery_training.planting import UNKNOWN_TUMOUR
 from maxquery_training.preset import PRESETS, Preset, as_tuples
 
 NETWORKS = ("nnunet", "dropout", "synthesis", "maxquery")
 _MEANINGS = {"organ": ORGAN, "unknown": UNKNOWN_TUMOUR}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One repetition: its seed, and the patients that its networks never see."""
-
-    seed: int
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return f"run-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -41,23 +31,15 @@ class Network:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """`rounds`: how often each test scan is measured on, with other lesions each time; `outliers`: their types."""
-
     name: str
     preset: Preset
-    scans: tuple[TrainingCase, ...]
+    data: Data
     runs: tuple[Run, ...]
-    rounds: int
-    outliers: tuple[str, ...]
     networks: tuple[Network, ...]
-
-    def scans_of(self, patients: tuple[str, ...]) -> list[TrainingCase]:
-        """Those with a mask."""
-        return [scan for scan in self.scans if scan.patient in patients and scan.mask]
 
 
 def read_benchmark(path: Path, data: Path) -> Benchmark:
-    """The benchmark in a JSON file; its scans lie under `data`. Raises InputError with the path of what is wrong."""
+    """The benchmark in a JSON file; the files it names lie under `data`. Raises InputError that says where it is."""
     if not path.is_file():
         raise InputError("missing", f"There is no file {path}.", "See Testing/benchmarks/near_ood for an example.")
     try:
@@ -68,20 +50,39 @@ def read_benchmark(path: Path, data: Path) -> Benchmark:
         raise InputError("config", error.message, "Mend that entry; see Testing/benchmarks/near_ood.") from error
 
 
-def _benchmark(document: Json, data: Path) -> Benchmark:
-    document.only(("name", "preset", "changes", "scans", "runs", "rounds", "outliers", "networks"))
+def _benchmark(document: Json, folder: Path) -> Benchmark:
+    planted = "scans" in document.object()
+    of_data = ("scans", "outliers", "rounds") if planted else ("prepared", "leave_out")
+    document.only(("name", "preset", "changes", "runs", "networks", *of_data))
     preset = PRESETS[document["preset"].one_of(tuple(PRESETS))]
-    scans = _scans(document["scans"], data)
-    patients = tuple({scan.patient: None for scan in scans})
-    return Benchmark(
-        document["name"].some_text(),
-        replace(preset, **_changes(document["changes"])),
-        scans,
-        tuple(_run(entry, patients) for entry in document["runs"].items()),
-        document["rounds"].integer(least=1),
-        tuple(entry.one_of(OUTLIERS) for entry in document["outliers"].items()),
-        tuple(_network(name, document["networks"][name]) for name in document["networks"].object()),
-    )
+    networks = tuple(_network(name, document["networks"][name]) for name in document["networks"].object())
+    if any(one.kind == "synthesis" for one in networks) and not any(one.kind == "nnunet" for one in networks):
+        document["networks"].refuse("one of the kind synthesis needs one of the kind nnunet to compare by.")
+    if planted:
+        data = _planted(document, folder)
+        patients = tuple({scan.patient: None for scan in data.scans})
+        runs = tuple(_run(entry, patients) for entry in document["runs"].items())
+    else:
+        data, runs = _prepared(document, folder), tuple(_seed(entry) for entry in document["runs"].items())
+    changes = _changes(document["changes"])
+    return Benchmark(document["name"].some_text(), replace(preset, **changes), data, runs, networks)
+
+
+def _planted(document: Json, folder: Path) -> PlantedData:
+    kinds = tuple(entry.one_of(OUTLIERS) for entry in document["outliers"].items())
+    return PlantedData(_scans(document["scans"], folder), kinds, document["rounds"].integer(least=1))
+
+
+def _prepared(document: Json, folder: Path) -> PreparedData:
+    source = folder / document["prepared"].some_text()
+    if not (source / "cases.json").is_file():
+        document["prepared"].refuse(f"{source} is no dataset that 'maxquery-train prepare' wrote.")
+    return PreparedData(source, tuple(entry.some_text() for entry in document["leave_out"].items()))
+
+
+def _seed(entry: Json) -> Run:
+    entry.only(("seed",))
+    return Run(entry["seed"].integer(least=0))
 
 
 def _scans(entries: Json, data: Path) -> tuple[TrainingCase, ...]:

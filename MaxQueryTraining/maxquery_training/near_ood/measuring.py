@@ -11,10 +11,12 @@ from torch import nn
 from maxquery.anomaly import Score
 from maxquery.bundle import Bundle
 from maxquery.findings import ood_regions
+from maxquery.model_grid import ModelGrid
 from maxquery.organ import keep_organ
 from maxquery.prediction import PredictionParameters, RunLog, infer, silent
 from maxquery.search_region import search_region
 from maxquery_training.checkpoints import write_whole
+from maxquery_training.label_scheme import ORGAN, OUTLIER
 from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.metrics import ScoreCounts, dice
 
@@ -39,7 +41,8 @@ class Measured:
     label. By score: `case_score`, the mean anomaly over predicted tumour (None: none predicted); `regions`, one for
     each of `PERCENTILES`, empty where no threshold was known; `counts` by region of `REGIONS`: outlier voxels against
     inlier voxels in organ and tumours, against all known voxels of the volume, and real tumours of unknown type
-    against organ.
+    against organ. `plane`: an axial slice through the middle of what was planted, for pictures: `ct`, `truth` and each
+    score's map `(Y, X)`, the patient's right on the left, front up; `pixel_mm` along y and x.
     """
 
     case: str
@@ -49,15 +52,18 @@ class Measured:
     case_score: dict[str, float | None]
     regions: dict[str, list[Regions]]
     counts: dict[str, dict[str, ScoreCounts]]
+    pixel_mm: tuple[float, float]
+    plane: dict[str, np.ndarray]
 
     def save(self, path: Path) -> None:
         """All of it or nothing."""
-        facts = asdict(replace(self, counts={}))
-        del facts["counts"]
+        facts = asdict(replace(self, counts={}, plane={}))
+        del facts["counts"], facts["plane"]
         arrays = {
-            f"{score}/{region}": np.stack([c.inlier, c.outlier])
-            for score, by_region in self.counts.items() for region, c in by_region.items()
+            f"{score}/{region}": count.occurring
+            for score, by_region in self.counts.items() for region, count in by_region.items()
         }  # fmt: skip
+        arrays |= {f"{name}/plane": image for name, image in self.plane.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(path) as file:
             np.savez_compressed(file, facts=np.array(json.dumps(facts)), **arrays)
@@ -67,12 +73,15 @@ class Measured:
         with np.load(path) as arrays:
             facts = json.loads(str(arrays["facts"]))
             counts: dict[str, dict[str, ScoreCounts]] = {}
+            plane = {}
             for key in arrays.files:
-                if key != "facts":
-                    score, region = key.rsplit("/", 1)
-                    counts.setdefault(score, {})[region] = ScoreCounts.of(*arrays[key])
+                name, _, part = key.rpartition("/")
+                if part == "plane":
+                    plane[name] = arrays[key]
+                elif part in REGIONS:
+                    counts.setdefault(name, {})[part] = ScoreCounts.of(arrays[key])
         regions = {score: [Regions(**one) for one in found] for score, found in facts.pop("regions").items()}
-        return cls(**facts, regions=regions, counts=counts)
+        return cls(**facts, regions=regions, counts=counts, plane=plane)
 
 
 def measure(
@@ -105,7 +114,18 @@ def measure(
          for score, anomaly in zip(scores, maps, strict=True)},
         _regions(case, labels, dict(zip(scores, maps, strict=True)), thresholds),
         counts,
+        *_plane(case, dict(zip(scores, maps, strict=True))),
     )  # fmt: skip
+
+
+def _plane(case: LabelledCase, maps: Mapping[str, np.ndarray]) -> tuple[tuple[float, float], dict[str, np.ndarray]]:
+    grid = ModelGrid.of(case.volume.grid, case.volume.grid.spacing_xyz_mm[::-1])
+    truth, ct = grid.canonical(case.truth), grid.canonical(case.volume.array[0])
+    shown = truth == OUTLIER if case.outlier.any() else (truth > ORGAN) & (truth < case.ignore)
+    z = int(shown.sum(axis=(1, 2)).argmax())
+    spacing = [case.volume.grid.spacing_xyz_mm[::-1][axis] for axis in grid.axes]
+    images = {"ct": ct[z].astype(np.int16), "truth": truth[z]}
+    return (spacing[1], spacing[2]), images | {score: grid.canonical(anomaly)[z] for score, anomaly in maps.items()}
 
 
 def _regions(

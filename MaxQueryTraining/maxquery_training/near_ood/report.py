@@ -8,12 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from maxquery_training.lesions.types import LESION_TYPES
 from maxquery_training.near_ood.config import Benchmark
+from maxquery_training.near_ood.gallery import OURS, draw
 from maxquery_training.near_ood.run import BenchmarkRun
 from maxquery_training.near_ood.tables import against_best, localisation_row, methods, segmentation_row
 
-OURS = "MaxQuery"
 _TABLE_4 = {
     "category, post-softmax": ("category", "post"), "category, pre-softmax": ("category", "pre"),
     "query, post-softmax": ("query", "post"), "": ("query", "pre"),
@@ -23,7 +22,7 @@ _TABLE_4 = {
 def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any]:
     """The document `report.json`, of the networks that every one of `runs` has measured."""
     ready = [network for network in benchmark.networks if all(run.is_measured(network) for run in runs)]
-    rows = [localisation_row(method, benchmark.outliers) for network in ready for method in methods(runs, network)]
+    rows = [localisation_row(method, benchmark.data.outliers) for network in ready for method in methods(runs, network)]
     of_table_4 = {", ".join(filter(None, (OURS, name))): levels for name, levels in _TABLE_4.items()}
     distributions = {n.name: n.changes["query_distribution"] for n in ready if "query_distribution" in n.changes}
     names = {n.name for n in ready}
@@ -38,7 +37,8 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
     }  # fmt: skip
     report: dict[str, Any] = {
         "benchmark": benchmark.name,
-        "outliers": list(benchmark.outliers),
+        "outliers": list(benchmark.data.outliers),
+        "cases_are": benchmark.data.cases_are,
         "tables": tables,
         "runs": [run.describe() for run in runs],
         "networks": [
@@ -72,8 +72,13 @@ def _processor() -> str:
     return f"{os.cpu_count()} CPU cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def write(report: dict[str, Any], folder: Path) -> None:
+def write(benchmark: Benchmark, runs: Sequence[BenchmarkRun], folder: Path) -> None:
+    """Report and pictures of what is measured so far; nothing before every run has measured a network."""
+    report = collect(benchmark, runs)
+    if not report["networks"]:
+        return
     folder.mkdir(parents=True, exist_ok=True)
+    report["figures"] = draw(benchmark, runs[0], report["tables"]["1"], folder)
     (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "REPORT.md").write_text(markdown(report), encoding="utf-8")
 
@@ -87,7 +92,7 @@ def markdown(report: dict[str, Any]) -> str:
           _percent(row["whole_volume"]["auroc"]), _percent(row["real_tumours"]["auroc"])) for row in tables["1"]],
     ))  # fmt: skip
     parts += ["AUROC by type of outlier:", _table(
-        ("method", *(LESION_TYPES[kind].name for kind in outliers)),
+        ("method", *outliers),
         [(row["method"], *(_percent(row["by_type"][kind]["auroc"]) for kind in outliers)) for row in tables["1"]],
     )]  # fmt: skip
     parts += ["How many per cent of a new patient's known voxels lie below a percentile of the validation patients:",
@@ -108,6 +113,7 @@ def markdown(report: dict[str, Any]) -> str:
         ("level", "softmax", "AUROC ↑", "AUPR ↑", "FPR95 ↓"),
         [(row["level"], row["softmax"], *(_percent(row[f]) for f in ("auroc", "aupr", "fpr95")))
          for row in tables["4"]])]  # fmt: skip
+    parts += [f"## {title}\n\n![{title}]({file})" for file, title in report["figures"].items()]
     parts += ["## What was run", *_what_ran(report)]
     return "\n\n".join(parts) + "\n"
 
@@ -134,8 +140,8 @@ def _how(report: dict[str, Any]) -> str:
     patients = sum(len(run["test_patients"]) for run in report["runs"])
     return (
         f"{len(report['runs'])} run(s), {patients} test patients in all, "
-        f"{sum(run['test_cases'] for run in report['runs'])} cases: each scan with one planted outlier, or with five "
-        "planted inliers. In per cent: mean over runs, in brackets the 95 % bootstrap interval by patient. Outlier "
+        f"{sum(run['test_cases'] for run in report['runs'])} cases: {report['cases_are']}. "
+        "In per cent: mean over runs, in brackets the 95 % bootstrap interval by patient. Outlier "
         "voxels against voxels of organ and known tumours, all cases of a run pooled. *Found*: outliers at one false "
         "region a case. *Whole volume*: AUROC against every known voxel. *Real tumours*: AUROC of tumours of unknown "
         "type against organ; none says which way is right. Settings were chosen on the validation patients."

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +11,7 @@ from maxquery.model_grid import ModelGrid
 from maxquery.prediction import model_input
 from maxquery.windows import cut
 from maxquery_training.label_scheme import ORGAN
-from maxquery_training.labelled_case import LabelledCase
+from maxquery_training.labelled_case import LabelledCase, model_labels
 
 _A_LABEL = 2000  # voxels of each label in one window
 
@@ -50,9 +49,8 @@ def _windows(case: LabelledCase, bundle: Bundle) -> Iterator[tuple[Tensor, Tenso
     """Normalised windows `(C, z, y, x)` and their labels `(z, y, x)`."""
     grid = ModelGrid.of(case.volume.grid, bundle.spacing_zyx_mm)
     image, _ = model_input(case.volume, bundle, grid)
-    shares = torch.stack([grid.resample_in((case.truth == label).astype(np.float32)) for label in range(case.ignore)])
-    labels = torch.where(shares.sum(dim=0) > 0.5, shares.argmax(dim=0), case.ignore)
-    cuts = zip(cut(image, bundle.patch_zyx, 0.7), cut(labels[None], bundle.patch_zyx, 0.7), strict=True)
-    for (_, window), (_, marked) in cuts:
+    labels = model_labels(grid, case.truth)
+    cuts = (cut(array, bundle.patch_zyx, 0.7) for array in (image, labels[None]))
+    for (_, window), (_, marked) in zip(*cuts, strict=True):
         if (marked == ORGAN).any():
             yield window, marked[0]
