@@ -18,8 +18,11 @@ NETWORKS = {
     "nnU-Net": {"kind": "nnunet"},
     "nnU-Net with dropout": {"kind": "dropout"},
     "SynthCP": {"kind": "synthesis"},
+    "ensemble": {"kind": "ensemble"},
     "MaxQuery without QD": {"kind": "maxquery", "changes": {"qd_weight": 0.0}},
     "MaxQuery": {"kind": "maxquery"},
+    "Swin UNETR": {"kind": "swin"},
+    "TransUNet": {"kind": "transunet"},
     "(8, 4, 20)": {"kind": "maxquery", "changes": {"query_distribution": [8, 4, 20]}},
 }
 
@@ -60,8 +63,9 @@ def report(folder) -> dict:
 
 def test_table_1_has_a_row_for_every_method(report):
     assert {row["method"] for row in report["tables"]["1"]} == {
-        "MSP", "MaxLogit", "SML", "Energy", "Mahalanobis", "kNN", "MC Dropout", "SynthCP", "MaxQuery without QD",
-        "MaxQuery",
+        "MSP", "MaxLogit", "SML", "Energy", "Mahalanobis", "kNN", "MC Dropout", "Deep ensemble", "SynthCP",
+        "MaxQuery without QD",
+        "MaxQuery", "Swin UNETR, MSP", "TransUNet, MSP",
     }  # fmt: skip
 
 
@@ -74,7 +78,7 @@ def test_every_figure_has_an_interval_of_the_test_patients(report):
 
 def test_table_2_segments_what_table_1_is_measured_on(report):
     rows = {row["method"]: row for row in report["tables"]["2"]}
-    assert {"nnU-Net", "MaxQuery"} <= set(rows)
+    assert {"nnU-Net", "Swin UNETR", "TransUNet", "MaxQuery without QD", "MaxQuery"} <= set(rows)
     assert set(rows["nnU-Net"]) >= {"liver", "Cyst", "inliers"}
 
 

@@ -88,7 +88,7 @@ def test_a_configuration_of_prepared_data_is_read(prepared, tmp_path):
         ({"prepared": "Dataset701_Others"}, "is no dataset that 'maxquery-train prepare' wrote"),
         ({"networks": {"X": {"kind": "resnet"}}}, "networks.X.kind: expected one of"),
         ({"networks": {"X": {"kind": "maxquery", "changes": {"lambda": 1}}}}, "unknown entry 'lambda'"),
-        ({"networks": {"X": {"kind": "synthesis"}}}, "needs one of the kind nnunet"),
+        ({"networks": {"X": {"kind": "synthesis"}}}, "need a network of the kind nnunet"),
         ({"epochs": 3}, "unknown entry 'epochs'"),
     ],
 )
@@ -98,13 +98,25 @@ def test_a_mistake_in_a_configuration_is_named(changes, message, prepared, tmp_p
         read_benchmark(tmp_path / "config.json", tmp_path)
 
 
-def test_the_benchmarks_of_the_repository_can_be_read():
+def test_shares_of_a_folders_patients_are_dealt_out_by_the_seed(tmp_path):
+    write_pairs(tmp_path, (2,) * 10)
+    planted = document(scans=[{"cases": "cases", "labels": {"organ": [1], "unknown": [2]}, "copies": 2}],
+                       outliers=["fat"], rounds=1,
+                       runs=[{"seed": seed, "validation": 0.2, "test": 0.3} for seed in (0, 1)])  # fmt: skip
+    del planted["prepared"], planted["leave_out"]
+    (tmp_path / "config.json").write_text(json.dumps(planted))
+    runs = read_benchmark(tmp_path / "config.json", tmp_path).runs
+    assert [(len(run.validation), len(run.test)) for run in runs] == [(2, 3), (2, 3)]
+    assert all(not set(run.validation) & set(run.test) for run in runs)
+    assert runs[0] != runs[1] and runs == read_benchmark(tmp_path / "config.json", tmp_path).runs
+
+
+def test_the_quick_benchmarks_can_be_read():
     data = Path(__file__).parents[3] / "shared" / "data"
     if not data.is_dir():
         pytest.skip("the real CT are not here")
-    for path in (Path(__file__).parents[1] / "benchmarks" / "near_ood").glob("*.json"):
-        if path.name != "report.json":
-            benchmark = read_benchmark(path, data)
-            trained = {scan.patient for scan in benchmark.data.scans if scan.copies}
-            for run in benchmark.runs:
-                assert trained - set(run.validation) - set(run.test), "somebody has to be trained on"
+    for path in (Path(__file__).parents[1] / "benchmarks" / "near_ood").glob("quick*.json"):
+        benchmark = read_benchmark(path, data)
+        trained = {scan.patient for scan in benchmark.data.scans if scan.copies}
+        for run in benchmark.runs:
+            assert trained - set(run.validation) - set(run.test), "somebody has to be trained on"

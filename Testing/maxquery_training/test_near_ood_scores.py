@@ -9,13 +9,9 @@ import torch
 from torch.nn import functional
 
 from maxquery_training.near_ood.feature_distance import Mahalanobis, Neighbours
-from maxquery_training.near_ood.monte_carlo_dropout import (
-    Samples,
-    mutual_information,
-    predictive_entropy,
-    with_dropout,
-)
+from maxquery_training.near_ood.monte_carlo_dropout import with_dropout
 from maxquery_training.near_ood.resynthesis import Compared, SynthCP, Synthesis, SynthesisLoss, one_hot
+from maxquery_training.near_ood.samples import Samples, mutual_information, predictive_entropy
 from maxquery_training.near_ood.standardised_maxlogit import StandardisedMaxLogit
 from maxquery_training.near_ood.training_voxels import Voxels
 from maxquery_training.stock import Logits
@@ -142,3 +138,20 @@ def test_the_critic_learns_nothing_from_the_painters_loss_and_the_painter_nothin
     (functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()).backward()
     assert torch.allclose(both, synthesis.critic[0].weight.grad, atol=1e-6)
     assert synthesis.generator.weight.grad is None
+
+
+def test_swin_unetr_takes_images_of_any_size():
+    from maxquery_training.near_ood.segmenters import SwinNet
+
+    assert SwinNet(1, 3, 12)(torch.randn(1, 1, 9, 40, 33)).shape == (1, 3, 9, 40, 33)
+
+
+def test_the_transformer_of_transunet_sees_the_whole_window_and_keeps_its_shape():
+    from maxquery_training.near_ood.segmenters import BottleneckTransformer
+
+    layers, features = BottleneckTransformer(16, (2, 3, 3)).eval(), torch.randn(1, 16, 2, 3, 4)
+    changed = features.clone()
+    changed[..., -1] = torch.randn(1, 16, 2, 3)
+    before, after = layers(features), layers(changed)
+    assert before.shape == features.shape
+    assert (before - after)[..., 0].abs().max() > 1e-4

@@ -1,12 +1,15 @@
 """What a benchmark compares, on which data: a JSON file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from maxquery.checked_json import Json, parse
 from maxquery.errors import InputError
+from maxquery_training.cohort import read_cohort
 from maxquery_training.dataset import TrainingCase
 from maxquery_training.label_scheme import ORGAN
 from maxquery_training.lesions.types import OUTLIERS
@@ -16,7 +19,8 @@ from maxquery_training.near_ood.prepared_data import PreparedData
 from maxquery_training.planting import UNKNOWN_TUMOUR
 from maxquery_training.preset import PRESETS, Preset, as_tuples
 
-NETWORKS = ("nnunet", "dropout", "synthesis", "maxquery")
+NETWORKS = ("nnunet", "dropout", "synthesis", "ensemble", "swin", "transunet", "maxquery")
+_HOW = ("copies", "weight", "above", "below")
 _MEANINGS = {"organ": ORGAN, "unknown": UNKNOWN_TUMOUR}
 
 
@@ -43,11 +47,23 @@ def read_benchmark(path: Path, data: Path) -> Benchmark:
     if not path.is_file():
         raise InputError("missing", f"There is no file {path}.", "See Testing/benchmarks/near_ood for an example.")
     try:
-        return _benchmark(parse(path.name, path.read_bytes()), data)
+        return _benchmark(_extended(path), data)
     except InputError as error:
         if error.code != "bundle-invalid":
             raise
         raise InputError("config", error.message, "Mend that entry; see Testing/benchmarks/near_ood.") from error
+
+
+def _extended(path: Path) -> Json:
+    """With `extends`, the entries of the file of that name beside it, but for those that this one has too."""
+    document = parse(path.name, path.read_bytes())
+    if "extends" not in document.object():
+        return document
+    base = path.with_name(Path(document["extends"].some_text()).name)
+    if not base.is_file():
+        document["extends"].refuse(f"there is no file {base}.")
+    own = {name: value for name, value in document.value.items() if name != "extends"}
+    return Json(path.name, _extended(base).object() | own)
 
 
 def _benchmark(document: Json, folder: Path) -> Benchmark:
@@ -56,11 +72,12 @@ def _benchmark(document: Json, folder: Path) -> Benchmark:
     document.only(("name", "preset", "changes", "runs", "networks", *of_data))
     preset = PRESETS[document["preset"].one_of(tuple(PRESETS))]
     networks = tuple(_network(name, document["networks"][name]) for name in document["networks"].object())
-    if any(one.kind == "synthesis" for one in networks) and not any(one.kind == "nnunet" for one in networks):
-        document["networks"].refuse("one of the kind synthesis needs one of the kind nnunet to compare by.")
+    kinds = [network.kind for network in networks]
+    if {"synthesis", "ensemble"} & set(kinds) and "nnunet" not in kinds:
+        document["networks"].refuse("synthesis and ensemble need a network of the kind nnunet.")
     if planted:
         data = _planted(document, folder)
-        patients = tuple({scan.patient: None for scan in data.scans})
+        patients = list({scan.patient: None for scan in data.scans if scan.mask})
         runs = tuple(_run(entry, patients) for entry in document["runs"].items())
     else:
         data, runs = _prepared(document, folder), tuple(_seed(entry) for entry in document["runs"].items())
@@ -85,28 +102,46 @@ def _seed(entry: Json) -> Run:
     return Run(entry["seed"].integer(least=0))
 
 
-def _scans(entries: Json, data: Path) -> tuple[TrainingCase, ...]:
+def _scans(entries: Json, folder: Path) -> tuple[TrainingCase, ...]:
     scans: dict[str, TrainingCase] = {}
     beyond: dict[str, dict[str, Json]] = {}
     for entry in entries.items():
-        entry.only(("name", "patient", "image", "mask", "labels", "slices", "copies", "weight", "above", "below"))
-        given = entry.object()
-        name = entry["name"].some_text()
-        if name in scans:
-            entry["name"].refuse(f"there are two scans '{name}'.")
-        scans[name] = TrainingCase(
-            name, entry["patient"].some_text(), _file(entry["image"], data),
-            _file(entry["mask"], data) if "mask" in given else None,
-            _labels(entry["labels"]) if "mask" in given else None,
-            slice(*(value.value for value in entry["slices"].items(2))) if "slices" in given else slice(None),
-            copies=entry["copies"].integer(least=0) if "copies" in given else 0,
-            weight=entry["weight"].integer(least=1) if "weight" in given else 1,
-        )  # fmt: skip
-        beyond[name] = {side: entry[side] for side in ("above", "below") if side in given}
+        for scan in _cohort(entry, folder) if "cases" in entry.object() else [_scan(entry, folder)]:
+            if scan.name in scans:
+                entry.refuse(f"there are two scans '{scan.name}'.")
+            scans[scan.name] = scan
+            beyond[scan.name] = {side: entry[side] for side in ("above", "below") if side in entry.object()}
     return tuple(
         replace(scan, **{side: scans[other.one_of(tuple(scans))] for side, other in beyond[name].items()})
         for name, scan in scans.items()
     )
+
+
+def _scan(entry: Json, folder: Path) -> TrainingCase:
+    entry.only(("name", "patient", "image", "mask", "labels", "slices", *_HOW))
+    given = entry.object()
+    return TrainingCase(
+        entry["name"].some_text(), entry["patient"].some_text(), _file(entry["image"], folder),
+        _file(entry["mask"], folder) if "mask" in given else None,
+        _labels(entry["labels"]) if "mask" in given else None,
+        slice(*(value.value for value in entry["slices"].items(2))) if "slices" in given else slice(None),
+        **_numbers(entry),
+    )  # fmt: skip
+
+
+def _cohort(entry: Json, folder: Path) -> list[TrainingCase]:
+    """Every case with a mask of a folder or table, as `maxquery-train prepare` reads it."""
+    entry.only(("cases", "labels", *_HOW))
+    labels = _labels(entry["labels"])
+    return [
+        TrainingCase(case.case, case.patient, case.images[0], case.mask, labels, **_numbers(entry))
+        for case in read_cohort(folder / entry["cases"].some_text()).cases if case.mask
+    ]  # fmt: skip
+
+
+def _numbers(entry: Json) -> dict[str, int]:
+    return {name: entry[name].integer(least=least) for name, least in (("copies", 0), ("weight", 1))
+            if name in entry.object()}  # fmt: skip
 
 
 def _file(entry: Json, data: Path) -> Path:
@@ -121,16 +156,27 @@ def _labels(entry: Json) -> dict[int, int]:
     return {value.integer(least=1): _MEANINGS[name] for name in entry.object() for value in entry[name].items()}
 
 
-def _run(entry: Json, patients: tuple[str, ...]) -> Run:
+def _run(entry: Json, patients: Sequence[str]) -> Run:
+    """`validation` and `test` are lists of patients, or shares of those that no list of the run names."""
     entry.only(("seed", "validation", "test"))
-    validation, test = (
-        tuple(item.one_of(patients) for item in entry[name].items()) for name in ("validation", "test")
-    )
-    if not validation or not test:
+    seed, taken = entry["seed"].integer(least=0), set()
+    chosen = {}
+    for name in ("validation", "test"):
+        if isinstance(entry[name].value, list):
+            chosen[name] = tuple(item.one_of(tuple(patients)) for item in entry[name].items())
+            taken |= set(chosen[name])
+    free = [patient for patient in patients if patient not in taken]
+    order = np.random.default_rng(seed).permutation(len(free)).tolist()
+    for name in ("validation", "test"):
+        if name not in chosen:
+            count = round(entry[name].positive() * len(free))
+            chosen[name], order = tuple(sorted(free[i] for i in order[:count])), order[count:]
+    if not chosen["validation"] or not chosen["test"]:
         entry.refuse("a run needs patients to validate on and to test on.")
-    if set(validation) & set(test):
-        entry.refuse(f"{', '.join(set(validation) & set(test))} cannot both validate and test.")
-    return Run(entry["seed"].integer(least=0), validation, test)
+    both = set(chosen["validation"]) & set(chosen["test"])
+    if both:
+        entry.refuse(f"{', '.join(sorted(both))} cannot both validate and test.")
+    return Run(seed, **chosen)
 
 
 def _network(name: str, entry: Json) -> Network:

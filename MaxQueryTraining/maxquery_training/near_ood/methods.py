@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 from maxquery.anomaly import SCORES, Score
 from maxquery_training.near_ood.feature_distance import Mahalanobis, Neighbours
-from maxquery_training.near_ood.monte_carlo_dropout import mutual_information, predictive_entropy
 from maxquery_training.near_ood.resynthesis import SynthCP
+from maxquery_training.near_ood.samples import mutual_information, predictive_entropy
 from maxquery_training.near_ood.standardised_maxlogit import StandardisedMaxLogit
 from maxquery_training.near_ood.training_voxels import Voxels
 
@@ -32,11 +32,18 @@ def _stock(voxels: Voxels) -> dict[str, Variants]:
     }
 
 
-def _dropout(voxels: Voxels) -> dict[str, Variants]:
-    return {"MC Dropout": {"mutual information": mutual_information, "entropy": predictive_entropy}}
+_DISAGREEMENT: Variants = {"mutual information": mutual_information, "entropy": predictive_entropy}
 
 
-def _synthesis(voxels: Voxels) -> dict[str, Variants]:
+def _dropout(voxels: Voxels | None) -> dict[str, Variants]:
+    return {"MC Dropout": _DISAGREEMENT}
+
+
+def _ensemble(voxels: Voxels | None) -> dict[str, Variants]:
+    return {"Deep ensemble": _DISAGREEMENT}
+
+
+def _synthesis(voxels: Voxels | None) -> dict[str, Variants]:
     return {"SynthCP": {"": SynthCP(), "without its filter": SynthCP(sure=1.0)}}
 
 
@@ -46,14 +53,23 @@ def _maxquery(voxels: Voxels | None) -> dict[str, Variants]:
     return {name: {"": SCORES[score]} for name, score in names.items()}
 
 
+def _segmenter(voxels: Voxels | None) -> dict[str, Variants]:
+    return {"MSP": {"": SCORES["msp"]}}
+
+
 METHODS: dict[str, Callable[[Voxels | None], dict[str, Variants]]] = {
     "nnunet": _stock,
     "dropout": _dropout,
+    "ensemble": _ensemble,
     "synthesis": _synthesis,
     "maxquery": _maxquery,
+    "swin": _segmenter,
+    "transunet": _segmenter,
 }
-"""By the kind of network: the methods that read it, fitted to its training voxels. Of a network named X, the kind
-`maxquery` gives "X" itself (Eq. 9) and "X, query, post-softmax" and so on (Table 4)."""
+"""By the kind of network: the methods that read it, fitted to its training voxels."""
+NAMED_BY_NETWORK = ("maxquery", "swin", "transunet")
+"""The kinds whose methods have the network's name before their own: "MaxQuery" itself (Eq. 9), "MaxQuery, query,
+post-softmax" and so on (Table 4), "Swin UNETR, MSP"."""
 FITTED = ("nnunet",)
 """The kinds with a method that needs training voxels."""
 
@@ -61,6 +77,6 @@ FITTED = ("nnunet",)
 def methods_of(kind: str, network: str, voxels: Voxels | None) -> dict[str, Variants]:
     """Methods by the name of their row."""
     found = METHODS[kind](voxels)
-    if kind != "maxquery":
+    if kind not in NAMED_BY_NETWORK:
         return found
     return {", ".join(filter(None, (network, name))): variants for name, variants in found.items()}

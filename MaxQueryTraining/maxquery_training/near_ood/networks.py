@@ -14,17 +14,20 @@ from maxquery_training.checkpoints import read_checkpoint
 from maxquery_training.export import bundle_labels, plans_bundle
 from maxquery_training.folders import DatasetFiles
 from maxquery_training.near_ood.config import Network
+from maxquery_training.near_ood.deep_ensemble import MEMBERS, EnsembleNet
 from maxquery_training.near_ood.monte_carlo_dropout import DropoutNet
-from maxquery_training.near_ood.resynthesis import CompareNet, Synthesis, SynthesisTrainer
+from maxquery_training.near_ood.resynthesis import CompareNet, SynthesisTrainer
+from maxquery_training.near_ood.segmenters import FromScratchTrainer, SegmentingNet, SwinTrainer, TransUNetTrainer
 from maxquery_training.near_ood.trainers import ContinuedTrainer, DropoutTrainer
 from maxquery_training.preset import CONFIGURATION
-from maxquery_training.stages import backbone_checkpoint, final_checkpoint, run_stage, seconds, train
+from maxquery_training.stages import backbone_checkpoint, final_checkpoint, run_stage, seconds
 from maxquery_training.stock import StockNet
-from maxquery_training.trainers import MaxQueryTrainer
+from maxquery_training.trainers import BackboneTrainer, MaxQueryTrainer
 from maxquery_training.watching import Watcher
 
 _TRAINERS = {
     "nnunet": ContinuedTrainer, "dropout": DropoutTrainer, "synthesis": SynthesisTrainer, "maxquery": MaxQueryTrainer,
+    "member": ContinuedTrainer, "swin": SwinTrainer, "transunet": TransUNetTrainer,
 }  # fmt: skip
 
 
@@ -38,21 +41,39 @@ class Networks:
         self.labels, self.channels = bundle_labels(self.description), list(self.description["channel_names"].values())
         self.bundle = plans_bundle(self.plans, self.labels, self.channels)
 
-    def train(self, network: Network) -> Path:
-        """The checkpoint of `network`, which goes on from the run's backbone; SynthCP's, of what paints it."""
-        begin = train(self.plans, self.description, self.device, self.watcher, stage="backbone")
-        if network.kind == "synthesis":
-            begin = self.train(self.stock)
-        weights, trainer = read_checkpoint(begin)["network_weights"], _TRAINERS[network.kind]
-        return run_stage(trainer, self._plans(network), self.description, self.device, self.watcher, weights)
+    def train(self, network: Network) -> None:
+        """To its end; what it goes on from first: the run's backbone, if it is built on that."""
+        for part in self._parts(network):
+            self._train(part)
+
+    def _parts(self, network: Network) -> list[Network]:
+        """What is trained for it: itself, or an ensemble's members, the run's own nnU-Net the first of them."""
+        if network.kind != "ensemble":
+            return [network]
+        seed = self.plans["maxquery"]["seed"]
+        others = [Network(f"{network.name} {i}", "member", {"seed": seed + 1000 * i}) for i in range(1, MEMBERS)]
+        return [self.stock, *others]
+
+    def _train(self, part: Network) -> Path:
+        plans, trainer, weights = self._plans(part), _TRAINERS[part.kind], None
+        if part.kind == "synthesis":
+            weights = read_checkpoint(self._train(self.stock))["network_weights"]
+        elif not issubclass(trainer, FromScratchTrainer):
+            own = plans if part.kind == "member" else self.plans
+            weights = read_checkpoint(self._run(BackboneTrainer, own))["network_weights"]
+        return self._run(trainer, plans, weights)
+
+    def _run(self, trainer: type[BackboneTrainer], plans: dict, weights: dict[str, Tensor] | None = None) -> Path:
+        return run_stage(trainer, plans, self.description, self.device, self.watcher, weights)
 
     def seconds(self, network: Network) -> float:
-        """That its own training took, all resumed parts together."""
-        return seconds(self._checkpoint(network))
+        """That its own training took after the run's backbone, all resumed parts together."""
+        stages = [(part, _TRAINERS[part.kind]) for part in self._parts(network)]
+        stages += [(part, BackboneTrainer) for part, _ in stages if part.kind == "member"]
+        return sum(seconds(self._checkpoint(part, trainer)) for part, trainer in stages)
 
-    def _checkpoint(self, network: Network) -> Path:
-        plans_name = self._plans(network)["plans_name"]
-        return final_checkpoint(_TRAINERS[network.kind], self.files.dataset, plans_name)
+    def _checkpoint(self, part: Network, trainer: type[BackboneTrainer]) -> Path:
+        return final_checkpoint(trainer, self.files.dataset, self._plans(part)["plans_name"])
 
     def backbone_seconds(self) -> float:
         return seconds(backbone_checkpoint(self.files.dataset))
@@ -70,7 +91,11 @@ class Networks:
         if network.kind == "maxquery":
             return build_network(self.bundle_of(network))
         if network.kind == "synthesis":
-            return CompareNet(self._stock(self.stock), self._synthesis(network))
+            return CompareNet(self._stock(self.stock), self._built(network))
+        if network.kind in ("swin", "transunet"):
+            return SegmentingNet(self._built(network))
+        if network.kind == "ensemble":
+            return EnsembleNet([self._stock(part) for part in self._parts(network)])
         stock = self._stock(network)
         return DropoutNet(stock) if network.kind == "dropout" else stock
 
@@ -79,15 +104,16 @@ class Networks:
         return replace(plans_bundle(self._plans(network), self.labels, self.channels), weights=self._weights(network))
 
     def _weights(self, network: Network) -> dict[str, Tensor]:
-        return read_checkpoint(self._checkpoint(network))["network_weights"]
+        return read_checkpoint(self._checkpoint(network, _TRAINERS[network.kind]))["network_weights"]
 
     def _stock(self, network: Network) -> StockNet:
         return StockNet(self._weights(network), self.plans, len(self.channels), len(self.labels))
 
-    def _synthesis(self, network: Network) -> Synthesis:
+    def _built(self, network: Network) -> nn.Module:
+        """As its trainer builds it."""
         manager = PlansManager(self._plans(network))
-        synthesis = SynthesisTrainer.build_network_architecture(
-            manager, manager.get_configuration(CONFIGURATION), len(self.channels), len(self.labels)
+        built = _TRAINERS[network.kind].build_network_architecture(
+            manager, manager.get_configuration(CONFIGURATION), len(self.channels), len(self.labels), False
         )
-        synthesis.load_state_dict(self._weights(network))
-        return synthesis
+        built.load_state_dict(self._weights(network))
+        return built

@@ -13,6 +13,7 @@ from maxquery_training.near_ood.gallery import OURS, draw
 from maxquery_training.near_ood.run import BenchmarkRun
 from maxquery_training.near_ood.tables import against_best, localisation_row, methods, segmentation_row
 
+_SEGMENTERS = ("nnunet", "swin", "transunet", "maxquery")
 _TABLE_4 = {
     "category, post-softmax": ("category", "post"), "category, pre-softmax": ("category", "pre"),
     "query, post-softmax": ("query", "post"), "": ("query", "pre"),
@@ -28,7 +29,7 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
     names = {n.name for n in ready}
     tables = {
         "1": [row for row in rows if row["kind"] != "maxquery" or row["method"] in names - set(distributions)],
-        "2": [segmentation_row(network, runs) for network in ready if network.kind in ("nnunet", "maxquery")],
+        "2": [segmentation_row(network, runs) for network in ready if network.kind in _SEGMENTERS],
         "3": [row | {"distribution": distributions[row["method"]]} for row in rows if row["method"] in distributions],
         "4": [
             row | dict(zip(("level", "softmax"), of_table_4[row["method"]], strict=True))

@@ -1,0 +1,111 @@
+"""The other networks of Table 2: Swin UNETR, and TransUNet in nnU-Net's frame; trained from scratch, as long in all."""
+
+import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch import Tensor, nn
+from torch.nn import functional
+
+from maxquery.errors import MachineError
+from maxquery_training.stock import Logits
+from maxquery_training.trainers import BackboneTrainer
+
+_RATE = 4e-4  # of AdamW; both papers' transformers begin near it
+_STRIDE = 32  # of Swin UNETR: what an image's size must be a multiple of
+_LAYERS, _HEADS = 12, 8  # of TransUNet's encoder, as in its paper but for the heads: nnU-Net's widths divide by 8
+
+
+class FromScratchTrainer(BackboneTrainer):
+    """As many epochs as both of MaxQuery's stages have together, on nnU-Net's windows with its augmentation."""
+
+    def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
+                 device: torch.device = torch.device("cuda")):  # fmt: skip
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = self.preset.backbone_epochs + self.preset.joint_epochs
+        self.initial_lr = _RATE
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+
+class SwinNet(nn.Module):
+    """MONAI's Swin UNETR (Hatamizadeh et al., 2022) on images of any size."""
+
+    def __init__(self, input_channels: int, classes: int, features: int):
+        super().__init__()
+        try:
+            from monai.networks.nets import SwinUNETR
+        except ModuleNotFoundError as error:
+            hint = "Install it: pip install '.[benchmark]'."
+            raise MachineError("package", "Swin UNETR needs the Python package 'monai'.", hint) from error
+        self.swin = SwinUNETR(input_channels, classes, feature_size=features)
+
+    def forward(self, image: Tensor) -> Tensor:
+        shape = image.shape[2:]
+        beyond = [extra for size in reversed(shape) for extra in (0, -size % _STRIDE)]
+        z, y, x = (slice(size) for size in shape)
+        return self.swin(functional.pad(image, beyond, mode="replicate"))[:, :, z, y, x]
+
+
+class SwinTrainer(FromScratchTrainer):
+    def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
+                 device: torch.device = torch.device("cuda")):  # fmt: skip
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.enable_deep_supervision = False
+
+    @staticmethod
+    def build_network_architecture(plans_manager, configuration_manager, num_input_channels, num_output_channels,
+                                   enable_deep_supervision=True) -> SwinNet:  # fmt: skip
+        """As wide at full resolution as the plan's U-Net, rounded to what its heads share, 12 and its multiples."""
+        width = configuration_manager.network_arch_init_kwargs["features_per_stage"][0]
+        return SwinNet(num_input_channels, num_output_channels, 12 * max(1, round(width / 12)))
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """There is none."""
+
+
+class BottleneckTransformer(nn.Module):
+    """What TransUNet (Chen et al., 2021) adds: a transformer over the coarsest features `(B, C, z, y, x)`."""
+
+    def __init__(self, channels: int, tokens_zyx: tuple[int, int, int]):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(
+            channels, _HEADS, 4 * channels, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, _LAYERS, nn.LayerNorm(channels), enable_nested_tensor=False)
+        self.position = nn.Parameter(0.02 * torch.randn(1, channels, *tokens_zyx))
+
+    def forward(self, features: Tensor) -> Tensor:
+        position = functional.interpolate(self.position, features.shape[2:], mode="trilinear")
+        tokens = (features + position).flatten(2).transpose(1, 2)
+        return self.layers(tokens).transpose(1, 2).reshape(features.shape)
+
+
+class TransUNetTrainer(FromScratchTrainer):
+    @staticmethod
+    def build_network_architecture(plans_manager, configuration_manager, num_input_channels, num_output_channels,
+                                   enable_deep_supervision=True) -> nn.Module:  # fmt: skip
+        unet = get_network_from_plans(
+            configuration_manager.network_arch_class_name, configuration_manager.network_arch_init_kwargs,
+            configuration_manager.network_arch_init_kwargs_req_import, num_input_channels, num_output_channels,
+            deep_supervision=enable_deep_supervision,
+        )  # fmt: skip
+        strides = torch.tensor(configuration_manager.network_arch_init_kwargs["strides"]).prod(dim=0)
+        tokens = [max(1, size // stride) for size, stride in
+                  zip(configuration_manager.patch_size, strides.tolist(), strict=True)]  # fmt: skip
+        transformer = BottleneckTransformer(unet.encoder.output_channels[-1], tuple(tokens))
+        unet.encoder.stages[-1] = nn.Sequential(unet.encoder.stages[-1], transformer)
+        return unet
+
+
+class SegmentingNet(nn.Module):
+    """A trained one behind the engine's interface."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network.eval()
+
+    def forward(self, image: Tensor) -> Logits:
+        logits = self.network(image)
+        return Logits(logits, logits)
