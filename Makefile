@@ -21,7 +21,7 @@ $(VENV)/run.done: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/test.done: $(VENV)/run.done
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[training,benchmark,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,training,benchmark,test]'
 	touch $@
 
 clean:

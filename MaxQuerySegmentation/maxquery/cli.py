@@ -86,6 +86,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help="model: a name, folder or zip (%(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     parser.add_argument("--quality", choices=("accurate", "fast"), default="fast")
+    parser.add_argument("--roi", choices=("whole", "organ"), default="whole",
+                        help="organ computes only what lies around the organ (%(default)s)")  # fmt: skip
+    parser.add_argument("--backend", choices=("auto", "torch", "openvino"), default="auto",
+                        help="auto takes OpenVINO for a CPU where it is installed (%(default)s)")  # fmt: skip
     parser.add_argument("--units", choices=("percentile", "minmax", "raw"), default="percentile",
                         help="of anomaly.nrrd (%(default)s)")  # fmt: skip
     parser.add_argument("--progress", choices=("rich", "jsonl", "none"), default="rich")
@@ -98,7 +102,7 @@ def run_parameters(options: argparse.Namespace):
     from maxquery.prediction import PredictionParameters
     from maxquery.segment import SegmentParameters
 
-    prediction = PredictionParameters(device=options.device, quality=options.quality)
+    prediction = PredictionParameters(options.device, options.quality, options.roi, options.backend)
     return SegmentParameters(prediction, options.units, options.preview, options.scene)
 
 

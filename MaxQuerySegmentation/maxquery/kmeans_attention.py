@@ -6,6 +6,7 @@ Yu et al., "k-means Mask Transformer", ECCV 2022; used by the paper in Sec. 3.1.
 import torch
 from dynamic_network_architectures.building_blocks.regularization import DropPath
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def assign(logits: Tensor) -> Tensor:
@@ -20,6 +21,26 @@ def assign(logits: Tensor) -> Tensor:
 def gather(assignment: Tensor, values: Tensor) -> Tensor:
     """Sum of the values that each cluster owns: `(B, N, L)` × `(B, L, C)` to `(B, N, C)`."""
     return torch.einsum("bnl,blc->bnc", assignment, values)
+
+
+def affinity(queries: Tensor, pixels: Tensor, to_key: nn.Conv3d, norm: nn.InstanceNorm3d) -> Tensor:
+    """`queries · norm(to_key(pixels))`: `(B, N, C)` and `(B, F, L)` to `(B, N, L)`, without C numbers for each pixel.
+
+    Both are linear but for the standard deviations, and those follow from the pixels' covariance `(F, F)`. So they are
+    folded into the queries: the same numbers, at a half to a quarter of the cost.
+    """
+    weight = to_key.weight.flatten(1)
+    centred = pixels - pixels.mean(dim=2, keepdim=True)
+    covariance = centred @ centred.transpose(1, 2) / centred.shape[2]
+    variance = torch.einsum("cf,bfg,cg->bc", weight, covariance, weight)
+    scaled = queries * (norm.weight * (variance + norm.eps).rsqrt())[:, None]
+    return (scaled @ weight) @ centred + (queries @ norm.bias)[..., None]
+
+
+def gather_values(assignment: Tensor, pixels: Tensor, to_value: nn.Conv3d) -> Tensor:
+    """`gather(assignment, to_value(pixels))`, each cluster's pixels summed first: pixels `(B, F, L)` to `(B, N, C)`."""
+    summed, count = gather(assignment, pixels.transpose(1, 2)), assignment.sum(dim=2, keepdim=True)
+    return functional.linear(summed, to_value.weight.flatten(1)) + count * to_value.bias
 
 
 class KMeansBlock(nn.Module):
@@ -49,12 +70,12 @@ class KMeansBlock(nn.Module):
 
     def forward(self, queries: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
         q = self.to_query(self.query_norm(queries))
-        k = self.key_norm(self.to_key(pixels))
-        v = self.to_value(pixels).flatten(2).transpose(1, 2)
         with torch.autocast(q.device.type, enabled=False):  # an argmax is decided here
+            p = pixels.float().flatten(2)
             # The scale changes no argmax; it keeps the softmax that supervises these logits soft.
-            logits = torch.einsum("bnc,bczyx->bnzyx", q.float(), k.float()) * q.shape[-1] ** -0.5
-            gathered = gather(assign(logits.flatten(2)), v.float())
+            logits = affinity(q.float(), p, self.to_key, self.key_norm) * q.shape[-1] ** -0.5
+            gathered = gather_values(assign(logits), p, self.to_value)
+            logits = logits.unflatten(2, pixels.shape[2:])
         queries = queries + self.drop_path(self.from_gathered(self.gathered_norm(gathered)))  # Eq. 2
 
         x = self.self_attention_norm(queries)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from maxquery.anomaly import SCORES, Score
+from maxquery.backend import WindowNet
+from maxquery.backend_choice import BackendName, choose_backend
 from maxquery.body import body_mask
 from maxquery.bundle import Bundle, check_tensors
 from maxquery.device import find_device
@@ -20,9 +22,10 @@ from maxquery.network import Architecture, MaxQueryNet
 from maxquery.organ import keep_organ
 from maxquery.result import CaseScore, Prediction
 from maxquery.volume import Volume
-from maxquery.windows import stitch
+from maxquery.windows import Stitched, cut, stitch
 
 Quality = Literal["accurate", "fast"]
+_SHOWN_ML = 1.0  # of organ and tumours: what makes a window's neighbours worth a look
 Report = Callable[[str, float, str], None]
 
 
@@ -31,12 +34,15 @@ class PredictionParameters:
     """How a prediction is made.
 
     `device`: auto takes CUDA, then Apple's MPS, then the CPU. `quality`: accurate computes in 32 bit on
-    windows that overlap by half; fast lets the hardware use 16 bit and overlaps by three tenths.
+    windows that overlap by half; fast lets the hardware use 16 bit and overlaps by three tenths. `roi`: organ
+    computes only the windows around the organ, whole all that show the patient. `backend`: see `choose_backend`.
     `score`: which anomaly score of `maxquery.anomaly.SCORES` is mapped.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     quality: Quality = "fast"
+    roi: Literal["organ", "whole"] = "whole"
+    backend: BackendName = "auto"
     score: str = "maxquery"
     findings: FindingParameters = field(default_factory=FindingParameters)
 
@@ -102,12 +108,12 @@ def infer(
         report("prepare", 0.0, "Resampling to the model's grid")
         image, body = model_input(volume, bundle, grid)
     with _timed(log, "network"):
-        channels, owner = _run_network(network, image, bundle, scores, parameters, report, log)
-        _silence_outside(body, channels[len(bundle.labels) :])
+        stitched = _run_network(network, image, body, bundle, scores, parameters, report, log)
+        channels = _completed(stitched, body, len(bundle.labels))
     with _timed(log, "restore"):
         labels, maps = _restore(grid, channels, len(bundle.labels), volume.grid.shape_zyx, report)
         clusters = np.empty(volume.grid.shape_zyx, np.uint8)
-        grid.nearest_out((owner + 1).cpu().numpy(), clusters)
+        grid.nearest_out(stitched.owner.cpu().numpy(), clusters)
     return labels, maps, clusters
 
 
@@ -120,12 +126,16 @@ def model_input(volume: Volume, bundle: Bundle, grid: ModelGrid) -> tuple[Tensor
     return image, body
 
 
-def _silence_outside(body: Tensor, maps: Tensor) -> None:
-    """Gives each of `maps` `(scores, z, y, x)`, in place, its lowest score in the patient around the patient."""
-    body = body.to(maps.device)
-    if body.any():
-        for scores in maps:
-            scores[~body] = scores[body].min()
+def _completed(stitched: Stitched, body: Tensor, classes: int) -> Tensor:
+    """The channels, in place: where no window came the label is background; there and around the patient each map
+    has its lowest score in the patient."""
+    channels, computed = stitched.channels, stitched.owner > 0
+    channels[0][~computed] = 1.0
+    inside = body.to(channels.device) & computed
+    if inside.any():
+        for scores in channels[classes:]:
+            scores[~inside] = scores[inside].min()
+    return channels
 
 
 def case_score(labels: np.ndarray, anomaly: np.ndarray, bundle: Bundle) -> CaseScore | None:
@@ -167,14 +177,14 @@ def check_channels(volume: Volume, bundle: Bundle) -> None:
 
 
 def _run_network(
-    network: nn.Module, image: Tensor, bundle: Bundle, scores: Sequence[Score], parameters: PredictionParameters,
-    report: Report, log: RunLog,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """`(K + scores, z, y, x)`: segmentation logits and anomalies; and each voxel's owning query `(z, y, x)`."""
+    network: nn.Module, image: Tensor, body: Tensor, bundle: Bundle, scores: Sequence[Score],
+    parameters: PredictionParameters, report: Report, log: RunLog,
+) -> Stitched:  # fmt: skip
+    """Segmentation logits, anomaly maps and owners on the model's grid."""
     for device, keep_on in _footprints(parameters.device):
         log.device = _device_name(device)
         try:
-            return _run_on(device, keep_on, network, image, bundle, scores, parameters, report, log)
+            return _run_on(device, keep_on, network, image, body, bundle, scores, parameters, report, log)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             log.warnings.append(f"{log.device} ran out of memory; trying with less.")
@@ -183,32 +193,26 @@ def _run_network(
     )
 
 
-def _run_on(device, keep_on, network, image, bundle, scores, parameters, report, log) -> tuple[Tensor, Tensor]:
-    half = _half_precision(device, parameters.quality)
-    log.backend = f"torch, {half}" if half else "torch, 32 bit"
-    network.to(device, memory_format=torch.channels_last_3d if half else torch.contiguous_format)
+def _run_on(device, keep_on, network, image, body, bundle, scores, parameters, report, log) -> Stitched:
+    classes = len(bundle.labels)
+    windows = [window for _, window in cut(image, bundle.patch_zyx, parameters.step)]
+    backend = choose_backend(
+        WindowNet(network, scores), windows, classes, device, parameters.backend, parameters.quality == "fast",
+        log.warnings,
+    )  # fmt: skip
+    log.backend = backend.name
+    least_voxels = _SHOWN_ML * 1000 / float(np.prod(bundle.spacing_zyx_mm))
 
-    @torch.inference_mode()
-    def window(cut: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(device.type, half, enabled=half is not None):
-            output = network(cut[None].to(device))
-        channels = torch.cat([output.segmentation[0], *(score(output) for score in scores)])
-        return channels, output.responses[0].argmax(dim=0).to(torch.uint8)
+    def shows_organ(channels: Tensor) -> bool:
+        return int((channels[:classes].argmax(dim=0) > 0).sum()) >= least_voxels
 
     def advance(fraction: float) -> None:
         report("network", fraction, f"Segmenting on {log.device}")
 
-    return stitch(image, bundle.patch_zyx, parameters.step, len(bundle.labels) + len(scores), window, keep_on, advance)
-
-
-def _half_precision(device: torch.device, quality: Quality) -> torch.dtype | None:
-    """The 16-bit type to compute in, None for 32 bit. Responses, softmax and argmax stay in 32 bit anyway."""
-    if quality == "fast" and device.type == "cuda":
-        return torch.float16
-    # On a CPU bfloat16 pays only where matrices of it are multiplied in hardware.
-    if quality == "fast" and device.type == "cpu" and torch.cpu._is_amx_tile_supported():
-        return torch.bfloat16
-    return None
+    return stitch(
+        image, bundle.patch_zyx, parameters.step, classes + len(scores), backend.compute, keep_on, advance, body,
+        shows_organ if parameters.roi == "organ" else None,
+    )  # fmt: skip
 
 
 def _footprints(wanted: str) -> Iterator[tuple[torch.device, torch.device]]:

@@ -1,7 +1,6 @@
 """Sample CT that anyone can get: downloaded once, verified, and kept in the user's cache."""
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from maxquery.cache import cache_folder
 from maxquery.errors import MachineError
 
 
@@ -48,19 +48,12 @@ SAMPLES = {
 }
 
 
-def cache_folder() -> Path:
-    """Where samples are kept; deleting it costs nothing but another download."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "MaxQuery" / "samples"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "maxquery" / "samples"
-
-
 def fetch_sample(name: str, cache: Path | None = None) -> Path:
     """The folder that holds the sample's files, downloaded if they are not there yet.
 
     Raises MachineError when they can be neither found nor downloaded, or are not what they should be.
     """
-    sample, folder = SAMPLES[name], (cache or cache_folder()) / name
+    sample, folder = SAMPLES[name], (cache or cache_folder("samples")) / name
     if all(_is(folder / file, digest) for file, (_, digest) in sample.members.items()):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

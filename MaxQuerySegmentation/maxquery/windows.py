@@ -1,6 +1,7 @@
 """Overlapping windows over a volume, stitched with Gaussian weights in bounded memory."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
@@ -8,20 +9,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maxquery.window_queue import Index, WindowQueue
+
 Start = tuple[int, int, int]
 
 
-def window_starts(shape_zyx: tuple[int, int, int], patch_zyx: tuple[int, int, int], step: float) -> list[Start]:
-    """First corners of evenly spread windows, at most `step` · patch apart, which cover the volume.
+@dataclass(frozen=True)
+class Stitched:
+    """`channels` `(channels, Z, Y, X)`; `owner` uint8 `(Z, Y, X)`: the owning query + 1, 0 where no window came and
+    all channels are 0."""
+
+    channels: Tensor
+    owner: Tensor
+
+    def cropped(self, shape_zyx: tuple[int, int, int]) -> "Stitched":
+        z, y, x = (slice(size) for size in shape_zyx)
+        return Stitched(self.channels[:, z, y, x], self.owner[z, y, x])
+
+
+def window_starts(
+    shape_zyx: tuple[int, int, int], patch_zyx: tuple[int, int, int], step: float
+) -> dict[Index, Start]:
+    """First corners of evenly spread windows, at most `step` · patch apart, which cover the volume; by their place
+    on the lattice that they form.
 
     >>> window_starts((10, 4, 4), (4, 4, 4), step=0.5)
-    [(0, 0, 0), (2, 0, 0), (4, 0, 0), (6, 0, 0)]
+    {(0, 0, 0): (0, 0, 0), (1, 0, 0): (2, 0, 0), (2, 0, 0): (4, 0, 0), (3, 0, 0): (6, 0, 0)}
     """
     per_axis = []
     for size, patch in zip(shape_zyx, patch_zyx, strict=True):
         count = int(np.ceil((size - patch) / (patch * step))) + 1 if size > patch else 1
         per_axis.append(np.linspace(0, max(size - patch, 0), count).round().astype(int).tolist())
-    return list(product(*per_axis))
+    indices = product(*(range(len(starts)) for starts in per_axis))
+    return dict(zip(indices, product(*per_axis), strict=True))
 
 
 @lru_cache(maxsize=2)
@@ -53,11 +73,12 @@ class Stitcher:
         self.weight[where] += weight
         closer = weight > self.best[where]
         self.best[where] = torch.where(closer, weight, self.best[where])
-        self.owner[where] = torch.where(closer, owner.to(self.owner), self.owner[where])
+        self.owner[where] = torch.where(closer, owner.to(self.owner) + 1, self.owner[where])
 
-    def result(self) -> tuple[Tensor, Tensor]:
-        """The stitched channels and owners. The stitcher is used up."""
-        return self.total.div_(self.weight), self.owner
+    def result(self) -> Stitched:
+        """The stitcher is used up."""
+        self.total.div_(self.weight.clamp(min=torch.finfo(torch.float32).tiny))
+        return Stitched(self.total, self.owner)
 
 
 def stitch(
@@ -65,24 +86,38 @@ def stitch(
     patch_zyx: tuple[int, int, int],
     step: float,
     channels: int,
-    predict: Callable[[Tensor], tuple[Tensor, Tensor]],
+    compute: Callable[[Tensor], tuple[Tensor, Tensor]],
     keep_on: torch.device,
     advance: Callable[[float], None],
-) -> tuple[Tensor, Tensor]:
-    """Runs `predict` on every window of `image` `(C, Z, Y, X)` and stitches what it returns.
+    body: Tensor | None = None,
+    shows_organ: Callable[[Tensor], bool] | None = None,
+) -> Stitched:
+    """Runs `compute` on windows of `image` `(C, Z, Y, X)` and stitches what it returns.
 
-    `predict`: `(C, Z, Y, X)` to channels `(channels, Z, Y, X)` and owners `(Z, Y, X)`. An image smaller
-    than the patch is padded with its own minimum, and the padding cut off again.
+    `compute`: `(C, Z, Y, X)` to channels `(channels, Z, Y, X)` and owners `(Z, Y, X)`. Windows without any of `body`
+    `(Z, Y, X)` bool are left out; with `shows_organ`, asked of a window's channels, so are those away from the organ
+    (see `WindowQueue`). An image smaller than the patch is padded with its own minimum, and the padding cut off again.
     """
     shape = tuple(image.shape[1:])
     windows = cut(image, patch_zyx, step)
+    starts = window_starts(tuple(max(s, p) for s, p in zip(shape, patch_zyx, strict=True)), patch_zyx, step)
+    by_place = dict(zip(starts, windows, strict=True))
+    wanted = [index for index, (start, _) in by_place.items() if body is None or body[_box(start, patch_zyx)].any()]
+    queue = WindowQueue([1 + max(axis) for axis in zip(*by_place, strict=True)], wanted, shows_organ is not None)
     last, _ = windows[-1]
     stitcher = Stitcher(channels, tuple(s + p for s, p in zip(last, patch_zyx, strict=True)), keep_on)
-    for done, (start, window) in enumerate(windows, start=1):
-        stitcher.add(start, *predict(window))
-        advance(done / len(windows))
-    total, owner = stitcher.result()
-    return total[:, : shape[0], : shape[1], : shape[2]], owner[: shape[0], : shape[1], : shape[2]]
+    for index in queue:
+        start, window = by_place[index]
+        answer, owner = compute(window)
+        stitcher.add(start, answer, owner)
+        if shows_organ is not None and shows_organ(answer):
+            queue.grow(index)
+        advance(queue.fraction)
+    return stitcher.result().cropped(shape)
+
+
+def _box(start: Start, patch_zyx: tuple[int, int, int]) -> tuple[slice, slice, slice]:
+    return tuple(slice(s, s + n) for s, n in zip(start, patch_zyx, strict=True))
 
 
 def cut(image: Tensor, patch_zyx: tuple[int, int, int], step: float) -> list[tuple[Start, Tensor]]:
@@ -96,8 +131,5 @@ def cut(image: Tensor, patch_zyx: tuple[int, int, int], step: float) -> list[tup
         padded = image.new_full((len(image), *padded_shape), float(image.min()))
         padded[:, : shape[0], : shape[1], : shape[2]] = image
         image = padded
-    windows = []
-    for start in window_starts(padded_shape, patch_zyx, step):
-        z, y, x = (slice(s, s + n) for s, n in zip(start, patch_zyx, strict=True))
-        windows.append((start, image[:, z, y, x]))
-    return windows
+    starts = window_starts(padded_shape, patch_zyx, step).values()
+    return [(start, image[(slice(None), *_box(start, patch_zyx))]) for start in starts]

@@ -90,6 +90,22 @@ def test_the_scores_it_is_compared_with_follow_their_formulas(output):
         assert anomaly.energy(output)[b, z, y, x].item() == pytest.approx(-math.log(total), abs=1e-5)
 
 
+def test_folding_keys_and_values_into_the_queries_changes_no_number():
+    torch.manual_seed(0)
+    block = tiny_network().query_decoder.blocks[0]
+    channels = block.to_key.in_channels
+    torch.nn.init.normal_(block.key_norm.weight), torch.nn.init.normal_(block.key_norm.bias)
+    pixels, queries = torch.randn(2, channels, 4, 5, 6) * 3 + 1, torch.randn(2, 7, block.to_key.out_channels)
+    keys, values = block.key_norm(block.to_key(pixels)).flatten(2), block.to_value(pixels).flatten(2)
+    logits = kmeans_attention.affinity(queries, pixels.flatten(2), block.to_key, block.key_norm)
+    torch.testing.assert_close(logits, queries @ keys, atol=1e-4, rtol=1e-4)
+    assignment = kmeans_attention.assign(logits)
+    torch.testing.assert_close(
+        kmeans_attention.gather_values(assignment, pixels.flatten(2), block.to_value),
+        kmeans_attention.gather(assignment, values.transpose(1, 2)), atol=1e-4, rtol=1e-4,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", anomaly.SCORES)
 def test_every_score_maps_each_voxel_once(name, output):
     assert anomaly.SCORES[name](output).shape == (2, 2, 3, 4)

