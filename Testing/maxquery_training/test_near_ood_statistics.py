@@ -1,0 +1,77 @@
+"""What the tables say of counts that are known."""
+
+import numpy as np
+import pytest
+
+from maxquery_training.metrics import ScoreCounts
+from maxquery_training.near_ood import statistics as st
+from maxquery_training.near_ood.measuring import PERCENTILES, REGIONS, Measured, Regions
+from maxquery_training.near_ood.run import thresholds
+
+
+def case(patient: str, outlier: str = "", inlier=(0.0, 1.0), out=(), case_score=0.0, regions=(), dice=0.5) -> Measured:
+    counts = ScoreCounts()
+    counts.add(np.array([*inlier, *out], np.float16), np.array([False] * len(inlier) + [True] * len(out)))
+    return Measured(f"{patient}_{outlier}", patient, outlier, {"liver": dice}, {"A": case_score}, {"A": list(regions)},
+                    {"A": dict.fromkeys(REGIONS, counts)}, (1.0, 1.0), {})  # fmt: skip
+
+
+def test_what_is_measured_comes_back_from_its_file(tmp_path):
+    one = case("p", "fat", out=(2.0,), regions=[Regions(True, 2)])
+    one.plane["ct"] = np.arange(6, dtype=np.int16).reshape(2, 3)
+    one.save(tmp_path / "a" / "case.npz")
+    again = Measured.load(tmp_path / "a" / "case.npz")
+    assert (again.case, again.outlier, again.regions) == (one.case, "fat", one.regions)
+    assert again.counts["A"]["organ"].figures() == one.counts["A"]["organ"].figures()
+    assert (again.plane["ct"] == one.plane["ct"]).all()
+
+
+def test_the_mean_is_over_runs_and_the_interval_over_patients():
+    good, bad = case("good", "fat", out=(2.0,)), case("bad", "fat", out=(-1.0,))
+    both = st.estimate([[good, bad], [good]], lambda run, cases: st.localisation(cases, "A"))["auroc"]
+    assert both.mean == pytest.approx((0.5 + 1.0) / 2)
+    assert both.low is None, "one patient alone gives no interval"
+    of_two = st.estimate([[good, bad]], lambda run, cases: st.localisation(cases, "A"))["auroc"]
+    assert (of_two.low, of_two.high, of_two.spread) == (0.0, 1.0, None)
+    assert st.estimate([[good, bad]] * 2, lambda run, cases: st.localisation(cases, "A"))["auroc"].spread == 0.0
+
+
+def test_a_figure_that_cases_leave_undefined_is_null_in_the_report():
+    inliers = st.estimate([[case("a"), case("b")]], lambda run, cases: st.localisation(cases, "A"))["auroc"]
+    assert inliers.to_json() == {"mean": None, "ci": None, "sd_over_runs": None}
+
+
+def test_detection_compares_cases_and_a_case_without_a_predicted_tumour_scores_lowest():
+    cases = [case("a", "fat", case_score=0.9), case("b", "fat", case_score=None), case("c", case_score=0.5)]
+    assert st.detection(cases, "A") == 0.5
+
+
+def test_sensitivity_is_read_where_false_regions_reach_one_a_case():
+    def regions(found, false):
+        return [Regions(found, false)] * len(PERCENTILES)
+
+    steps = [Regions(True, 4), Regions(True, 2), Regions(False, 0)]
+    found = case("a", "fat", regions=steps), case("b", "fat", regions=steps)
+    assert st.sensitivity(found, "A", false_per_case=1.0) == pytest.approx(0.5), "between 0 at 0 and 1 at 2"
+    quiet = case("a", "fat", regions=regions(True, 0)), case("b", regions=regions(None, 0))
+    assert st.sensitivity(quiet, "A") == 1.0
+    assert np.isnan(st.sensitivity([case("b", regions=regions(None, 0))], "A"))
+
+
+def test_a_percentile_of_the_validation_patients_is_held_against_new_ones():
+    validation = [case("v", inlier=np.linspace(0, 1, 1001))]
+    limits = thresholds(validation)["A"]
+    same = st.shares_below(validation, "A", limits)
+    assert same["95"] == pytest.approx(95, abs=0.5)
+    higher = st.shares_below([case("t", inlier=np.linspace(0.5, 1.5, 1001))], "A", limits)
+    assert higher["95"] == pytest.approx(45, abs=0.5)
+
+
+def test_the_paired_test_knows_a_difference_that_every_patient_shows():
+    assert st.paired_test([0.1] * 8) == pytest.approx(2 / 2**8)
+    assert st.paired_test([0.1, -0.1] * 4) > 0.5
+    assert st.paired_test([0.1]) is None
+
+
+def test_dice_is_that_of_cases_without_an_outlier():
+    assert st.mean_dice([case("a", dice=0.8), case("b", "fat", dice=0.1)], "liver") == 0.8
