@@ -65,7 +65,7 @@ class Agreement:
             float(spearmanr(a.flatten().numpy(), b.flatten().numpy()).statistic)
             for a, b in zip(first[classes:], second[classes:], strict=True)
         ]
-        return cls(float(same.float().mean()), min(ranks))
+        return cls(float(same.float().mean()), min(ranks, default=1.0))
 
     @property
     def suffices(self) -> bool:

@@ -195,6 +195,7 @@ def _run_network(
 
 def _run_on(device, keep_on, network, image, body, bundle, scores, parameters, report, log) -> Stitched:
     classes = len(bundle.labels)
+    report("network", 0.0, "Preparing the network")  # for seconds, the first time that OpenVINO does
     windows = [window for _, window in cut(image, bundle.patch_zyx, parameters.step)]
     backend = choose_backend(
         WindowNet(network, scores), windows, classes, device, parameters.backend, parameters.quality == "fast",

@@ -14,10 +14,12 @@ from maxquery.anomaly import SCORES
 from maxquery.backend import Agreement, WindowNet, torch_backend
 from maxquery.backend_choice import choose_backend
 from maxquery.errors import MachineError
+from maxquery.prediction import PredictionParameters, RunLog, infer, silent
+from maxquery.volume import Grid, Volume
 from maxquery.window_queue import WindowQueue
 from maxquery.windows import stitch
 
-from .networks import LABELS, PATCH, tiny_network
+from .networks import LABELS, PATCH, tiny_bundle, tiny_network
 
 CPU = torch.device("cpu")
 needs_openvino = pytest.mark.skipif(not openvino_backend.is_installed(), reason="openvino is not installed")
@@ -173,3 +175,10 @@ def test_agreement_counts_labels_and_ranks():
     assert agreement.ranks == pytest.approx(1.0)
     assert not agreement.suffices
     np.testing.assert_allclose(Agreement.of(one, (-one[0], one[1]), 2).ranks, -1.0)
+
+
+def test_a_run_that_asks_for_no_score_gets_labels_and_owners():
+    volume = Volume(np.random.default_rng(0).normal(size=(1, 4, 12, 12)).astype(np.float32),
+                    Grid((12, 12, 4), (3.0, 3.0, 4.0), (0.0, 0.0, 0.0), np.eye(3)))  # fmt: skip
+    labels, maps, clusters = infer(volume, tiny_bundle(), [], PredictionParameters(), silent, RunLog())
+    assert labels.shape == clusters.shape == (4, 12, 12) and maps == []

@@ -5,7 +5,7 @@ import pytest
 
 from maxquery_training.metrics import ScoreCounts
 from maxquery_training.near_ood import statistics as st
-from maxquery_training.near_ood.measuring import PERCENTILES, REGIONS, Measured, Regions
+from maxquery_training.near_ood.measuring import REGIONS, Measured, Regions
 from maxquery_training.near_ood.run import thresholds
 
 
@@ -46,16 +46,12 @@ def test_detection_compares_cases_and_a_case_without_a_predicted_tumour_scores_l
     assert st.detection(cases, "A") == 0.5
 
 
-def test_sensitivity_is_read_where_false_regions_reach_one_a_case():
-    def regions(found, false):
-        return [Regions(found, false)] * len(PERCENTILES)
-
-    steps = [Regions(True, 4), Regions(True, 2), Regions(False, 0)]
-    found = case("a", "fat", regions=steps), case("b", "fat", regions=steps)
-    assert st.sensitivity(found, "A", false_per_case=1.0) == pytest.approx(0.5), "between 0 at 0 and 1 at 2"
-    quiet = case("a", "fat", regions=regions(True, 0)), case("b", regions=regions(None, 0))
-    assert st.sensitivity(quiet, "A") == 1.0
-    assert np.isnan(st.sensitivity([case("b", regions=regions(None, 0))], "A"))
+def test_sensitivity_is_that_of_the_best_threshold_with_few_enough_false_regions():
+    steps = [Regions(True, 4), Regions(False, 0)], [Regions(True, 2), Regions(True, 1)]
+    cases = [case("a", "fat", regions=steps[0]), case("b", "fat", regions=steps[1])]
+    found = {n: st.sensitivity(cases, "A", n) for n in (0.25, 1, 3)}
+    assert found == {0.25: 0.0, 1: 0.5, 3: 1.0}
+    assert np.isnan(st.sensitivity([case("b", regions=[Regions(None, 0)])], "A", 1))
 
 
 def test_a_percentile_of_the_validation_patients_is_held_against_new_ones():

@@ -31,8 +31,9 @@ def draw_maps(path: Path, cases: Sequence[Measured], columns: Mapping[str, Seque
 
     Every map has its own grey scale, from the least to the greatest score inside organ and tumours, where it is shown.
     """
-    figure = Figure(((2 + len(columns)) * _INCH, len(cases) * _INCH + 0.5), dpi=200, layout="constrained")
-    grid = figure.subplots(len(cases), 2 + len(columns), squeeze=False)
+    heights = [_height(case) for case in cases]
+    figure = Figure(((2 + len(columns)) * _INCH + 0.8, sum(heights) * _INCH + 0.8), dpi=200, layout="constrained")
+    grid = figure.subplots(len(cases), 2 + len(columns), squeeze=False, height_ratios=heights)
     for number, (row, case) in enumerate(zip(grid, cases, strict=True)):
         truth = case.plane["truth"]
         box, inside = _box(truth, case.pixel_mm), truth > 0
@@ -126,12 +127,18 @@ def _outline(axes: Axes, truth: np.ndarray, ignore: int) -> None:
             axes.contour(mask, [0.5], colors=[colour], linewidths=0.8)
 
 
+def _height(case: Measured) -> float:
+    """Of what is shown, beside its width."""
+    rows, columns = (side.stop - side.start for side in _box(case.plane["truth"], case.pixel_mm))
+    return rows * case.pixel_mm[0] / (columns * case.pixel_mm[1])
+
+
 def _box(truth: np.ndarray, pixel_mm: tuple[float, float]) -> tuple[slice, slice]:
     """Around organ and tumours, with a margin."""
     sides = []
     for axis, step in enumerate(pixel_mm):
         hits, margin = np.flatnonzero((truth > 0).any(axis=1 - axis)), int(_MARGIN_MM / step)
-        sides.append(slice(max(hits[0] - margin, 0), hits[-1] + margin + 1))
+        sides.append(slice(max(hits[0] - margin, 0), min(hits[-1] + margin + 1, truth.shape[axis])))
     return tuple(sides)
 
 

@@ -56,17 +56,14 @@ def detection(cases: Cases, score: str) -> float:
     return case_auc(values[True], values[False])
 
 
-def sensitivity(cases: Cases, score: str, false_per_case: float = 1.0) -> float:
-    """The share of outliers found where `false_per_case` false regions come up a case, between thresholds linear.
-
-    Where even the lowest threshold gives fewer, what it finds.
-    """
+def sensitivity(cases: Cases, score: str, false_per_case: float) -> float:
+    """The share of outliers found, at the best threshold of those with at most so many false regions a case; 0 where
+    no threshold has so few."""
     found = np.array([[region.found for region in case.regions[score]] for case in cases if case.outlier], float)
     false = np.array([[region.false for region in case.regions[score]] for case in cases], float)
     if not found.size:
         return float("nan")
-    order = np.argsort(false.mean(axis=0), kind="stable")
-    return float(np.interp(false_per_case, false.mean(axis=0)[order], found.mean(axis=0)[order]))
+    return float(found.mean(axis=0)[false.mean(axis=0) <= false_per_case].max(initial=0.0))
 
 
 def shares_below(cases: Cases, score: str, limits: Sequence[float]) -> dict[str, float]:

@@ -11,6 +11,9 @@ from maxquery_training.near_ood.config import Network
 from maxquery_training.near_ood.measuring import Measured
 from maxquery_training.near_ood.run import BenchmarkRun, thresholds
 
+FALSE_REGIONS = (1, 4, 8)
+"""A case, at which it is asked how many outliers are found."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -34,10 +37,12 @@ class Method:
 
     def cases(self) -> dict[str, Any]:
         """What whole cases and the regions in them say."""
-        return to_json(st.estimate(self.runs, lambda run, cases: {
-            "case_auc": st.detection(cases, self.scores[run]),
-            "found_at_1_false_region": st.sensitivity(cases, self.scores[run]),
-        }))  # fmt: skip
+        def figures(run: int, cases: Sequence[Measured]) -> dict[str, float]:
+            score = self.scores[run]
+            found = {f"found_at_{n}_false": st.sensitivity(cases, score, n) for n in FALSE_REGIONS}
+            return {"case_auc": st.detection(cases, score)} | found
+
+        return to_json(st.estimate(self.runs, figures))
 
     def calibration(self) -> dict[str, Any]:
         return to_json(st.estimate(
