@@ -8,6 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from maxquery.bundle import Bundle
 from maxquery.display import CT_WINDOW_HU
@@ -41,8 +42,8 @@ def draw_maps(path: Path, cases: Sequence[Measured], columns: Mapping[str, Seque
         _draw_ct(row[0], case.plane["ct"][box], aspect)
         _draw_ct(row[1], case.plane["ct"][box], aspect)
         _outline(row[1], truth[box], 1 + len(case.dice))
-        row[0].text(0.03, 0.97, case.outlier, transform=row[0].transAxes, va="top", fontsize=6,
-                    color="white")  # fmt: skip
+        row[0].text(0.03, 0.97, case.outlier, transform=row[0].transAxes, va="top", fontsize=6, color="white",
+                    path_effects=[withStroke(linewidth=2, foreground="black")])  # fmt: skip
         for axes, maps in zip(row[2:], columns.values(), strict=True):
             anomaly = maps[number].astype(np.float32)
             low, high = anomaly[inside].min(), anomaly[inside].max()
