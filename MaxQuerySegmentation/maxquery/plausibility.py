@@ -21,7 +21,8 @@ def checked_grid(size_xyz: Sequence[int], spacing_xyz_mm: Sequence[float],
     Raises `InputError` where a spacing, position or direction cannot be that of a CT.
     """
     spacing = tuple(float(s) for s in spacing_xyz_mm)
-    if not all(SPACING_MM[0] <= s <= SPACING_MM[1] for s in spacing):
+    # A NRRD header keeps spacing as the length of an axis, which is not exact.
+    if not all(SPACING_MM[0] <= round(s, 6) <= SPACING_MM[1] for s in spacing):
         raise bad_spacing(spacing)
     axes = np.asarray(direction, float).reshape(3, 3)
     if not (np.isfinite(axes).all() and np.isfinite(origin_lps_mm).all()):

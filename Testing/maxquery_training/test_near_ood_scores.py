@@ -143,7 +143,9 @@ def test_the_critic_learns_nothing_from_the_painters_loss_and_the_painter_nothin
 def test_swin_unetr_takes_images_of_any_size():
     from maxquery_training.near_ood.segmenters import SwinNet
 
-    assert SwinNet(1, 3, 12)(torch.randn(1, 1, 9, 40, 33)).shape == (1, 3, 9, 40, 33)
+    network = SwinNet(1, 3, 12)
+    for shape in ((9, 40, 33), (8, 32, 32)):
+        assert network(torch.randn(1, 1, *shape)).shape == (1, 3, *shape)
 
 
 def test_the_transformer_of_transunet_sees_the_whole_window_and_keeps_its_shape():

@@ -11,7 +11,7 @@ from maxquery_training.stock import Logits
 from maxquery_training.trainers import BackboneTrainer
 
 _RATE = 4e-4  # of AdamW; both papers' transformers begin near it
-_STRIDE = 32  # of Swin UNETR: what an image's size must be a multiple of
+_STRIDE, _LEAST_WIDTH = 32, 64  # of Swin UNETR: sizes are multiples of it, and its bottleneck normalises two voxels
 _LAYERS, _HEADS = 12, 8  # of TransUNet's encoder, as in its paper but for the heads: nnU-Net's widths divide by 8
 
 
@@ -43,7 +43,9 @@ class SwinNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         shape = image.shape[2:]
-        beyond = [extra for size in reversed(shape) for extra in (0, -size % _STRIDE)]
+        wanted = [size + -size % _STRIDE for size in shape]
+        wanted[2] = max(wanted[2], _LEAST_WIDTH)
+        beyond = [extra for size, whole in zip(shape[::-1], wanted[::-1], strict=True) for extra in (0, whole - size)]
         z, y, x = (slice(size) for size in shape)
         return self.swin(functional.pad(image, beyond, mode="replicate"))[:, :, z, y, x]
 
