@@ -21,8 +21,8 @@ def choose_backend(
 ) -> Backend:  # fmt: skip
     """OpenVINO for a CPU where it is installed and agrees with torch on the middle one of the `windows`; else torch.
 
-    Of few windows torch has computed the last before OpenVINO is ready to begin.
-    `fast` lets the hardware compute in 16 bit. Only the engine's own network is converted: what else answers as it
+    Of few windows torch has computed the last before OpenVINO is ready to begin, the first time. `fast` lets the
+    hardware compute in 16 bit. Only the engine's own network is converted: what else answers as it
     does may do what no graph holds. A backend that disagrees is not used, and `warnings` say so. Raises MachineError
     for an OpenVINO that was asked for and is not installed, or disagrees.
     """

@@ -27,7 +27,7 @@ def affinity(queries: Tensor, pixels: Tensor, to_key: nn.Conv3d, norm: nn.Instan
     """`queries · norm(to_key(pixels))`: `(B, N, C)` and `(B, F, L)` to `(B, N, L)`, without C numbers for each pixel.
 
     Both are linear but for the standard deviations, and those follow from the pixels' covariance `(F, F)`. So they are
-    folded into the queries: the same numbers, at a half to a quarter of the cost.
+    folded into the queries: the same numbers from F (F + N) products a pixel in place of C (F + N).
     """
     weight = to_key.weight.flatten(1)
     centred = pixels - pixels.mean(dim=2, keepdim=True)

@@ -55,7 +55,7 @@ def openvino_backend(
         channels, owners = compiled(window[None].numpy()).values()
         return torch.from_numpy(channels), torch.from_numpy(owners)
 
-    name = f"OpenVINO {openvino.__version__.partition('-')[0]}, {'torch.bfloat16' if half else '32 bit'}"
+    name = f"OpenVINO {openvino.__version__.partition('-')[0]}, {'bfloat16' if half else '32 bit'}"
     if kept:
         return Backend(name, compute), kept[1]
     reference = torch_backend(network, torch.device("cpu"), None)

@@ -74,10 +74,8 @@ def _processor() -> str:
 
 
 def write(benchmark: Benchmark, runs: Sequence[BenchmarkRun], folder: Path) -> None:
-    """Report and pictures of what is measured so far; nothing before every run has measured a network."""
+    """Report and pictures of the networks that every run has measured."""
     report = collect(benchmark, runs)
-    if not report["networks"]:
-        return
     folder.mkdir(parents=True, exist_ok=True)
     report["figures"] = draw(benchmark, runs[0], report["tables"]["1"], folder)
     (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
