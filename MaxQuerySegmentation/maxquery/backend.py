@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from maxquery.anomaly import Score
+from maxquery.network import MaxQueryNet, Output
 
 Answer = tuple[Tensor, Tensor]
 """Of a window: segmentation logits and a map for each score `(K + scores, Z, Y, X)`; owning queries `(Z, Y, X)`."""
@@ -30,7 +31,11 @@ class WindowNet(nn.Module):
         self.network, self.scores = network, tuple(scores)
 
     def forward(self, image: Tensor) -> Answer:
-        output = self.network(image)
+        outputs = self.network.in_slabs(image) if isinstance(self.network, MaxQueryNet) else [self.network(image)]
+        channels, owners = zip(*map(self._answer, outputs), strict=True)
+        return torch.cat(channels, dim=1), torch.cat(owners)
+
+    def _answer(self, output: Output) -> Answer:
         channels = torch.cat([output.segmentation[0], *(score(output) for score in self.scores)])
         return channels, output.responses[0].argmax(dim=0).to(torch.uint8)
 

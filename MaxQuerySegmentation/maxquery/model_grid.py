@@ -1,7 +1,7 @@
 """Between the CT's own grid and the model's: reorient, resample, and stream the answer back."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,13 +19,14 @@ class ModelGrid:
 
     The array axis `axes[i]` of the input is axis i (z, y, x) of the model's, reversed where `flips[i]`.
     What is oblique stays oblique: anatomy then leans a little, as it did in training. Voxels are
-    matched edge to edge, as nnU-Net does.
+    matched edge to edge, as nnU-Net does. Of `whole_zyx` voxels, arrays on this grid hold `part`.
     """
 
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
     input_shape_zyx: tuple[int, int, int]
-    shape_zyx: tuple[int, int, int]
+    whole_zyx: tuple[int, int, int]
+    part: Box = (slice(None),) * 3
 
     @classmethod
     def of(cls, grid: Grid, spacing_zyx_mm: tuple[float, float, float]) -> "ModelGrid":
@@ -35,6 +36,19 @@ class ModelGrid:
         shape = tuple(max(1, round(extent_mm[axis] / step)) for axis, step in zip(axes, spacing_zyx_mm, strict=True))
         return cls(axes, flips, grid.shape_zyx, shape)
 
+    def cropped(self, part: Box) -> "ModelGrid":
+        """The same voxels, of which arrays hold only `part`."""
+        return replace(self, part=part)
+
+    @property
+    def first_zyx(self) -> tuple[int, int, int]:
+        """Where in the whole the part begins."""
+        return tuple(side.start or 0 for side in self.part)
+
+    @property
+    def shape_zyx(self) -> tuple[int, int, int]:
+        return tuple(len(range(size)[side]) for size, side in zip(self.whole_zyx, self.part, strict=True))
+
     def canonical(self, array: np.ndarray) -> np.ndarray:
         """A view of the input's array `(Z, Y, X)` with the model's axes; writing to it writes to the array."""
         view = array.transpose(self.axes)
@@ -42,48 +56,60 @@ class ModelGrid:
 
     def resample_in(self, array: np.ndarray) -> Tensor:
         """The input `(Z, Y, X)` on the model's grid, float32; averaged where the model's voxels are larger."""
-        source, (depth, height, width) = self.canonical(array), self.shape_zyx
+        source, (depth, height, width) = self.canonical(array), self.whole_zyx
         in_plane = torch.empty((source.shape[0], height, width))
         for start in range(0, len(source), 16):
             slab = torch.from_numpy(np.ascontiguousarray(source[start : start + 16], np.float32))
             in_plane[start : start + 16] = _scale(slab[:, None], (height, width))[:, 0]
-        return _scale(in_plane.view(1, 1, len(source), -1), (depth, height * width)).view(self.shape_zyx)
+        return _scale(in_plane.view(1, 1, len(source), -1), (depth, height * width)).view(self.whole_zyx)[self.part]
 
     def slices_out(self, channels: Tensor, box: Box | None = None) -> Iterator[tuple[int, Tensor]]:
         """Channels `(C, z, y, x)` on the model's grid, one canonical input slice `(C, Y, X)` after another.
 
-        Linear in all three axes. Holds one slice at a time, whatever the size of the input. `box`: only
-        these slices, and of each only this part.
+        Linear in all three axes, and constant beyond the grid's part. Holds one slice at a time, whatever the size of
+        the input. `box`: only these slices, and of each only this part.
         """
-        depth, height, width = self.canonical_shape
-        z_range, y_range, x_range = box or (slice(0, depth), slice(0, height), slice(0, width))
+        z_range, y_range, x_range = box or tuple(slice(0, size) for size in self.canonical_shape)
         for z in range(z_range.start, z_range.stop):
-            between = _lerp(channels, 1, depth, slice(z, z + 1))[:, 0].float()
-            yield z, _lerp(_lerp(between, 1, height, y_range), 2, width, x_range)
+            between = _lerp(channels, 1, self._neighbours(0, slice(z, z + 1)))[:, 0].float()
+            yield z, _lerp(_lerp(between, 1, self._neighbours(1, y_range)), 2, self._neighbours(2, x_range))
 
     def box_out(self, mask: Tensor) -> Box:
         """The canonical box outside which no input voxel lies between voxels of `mask` `(z, y, x)`."""
         sides = []
         for axis, size in enumerate(self.canonical_shape):
             hits = mask.any(dim=[other for other in range(3) if other != axis]).nonzero().cpu()
-            below, above, _ = _neighbours(size, mask.shape[axis], slice(0, size))
+            below, above, _ = self._neighbours(axis, slice(0, size))
             inside = ((above >= hits.min()) & (below <= hits.max())).nonzero() if len(hits) else hits
             sides.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0))
         return tuple(sides)
 
     def nearest_out(self, values: np.ndarray, out: np.ndarray) -> None:
-        """Fills `out` `(Z, Y, X)`, on the input's grid, with the nearest of `values` `(z, y, x)`."""
-        index = [
-            np.minimum(((np.arange(n) + 0.5) * m / n).astype(int), m - 1)
-            for n, m in zip(self.canonical_shape, self.shape_zyx, strict=True)
-        ]
+        """Fills `out` `(Z, Y, X)`, on the input's grid, with the nearest of `values` `(z, y, x)`; else with 0."""
+        index, known = [], []
+        for size, whole, first, count in zip(
+            self.canonical_shape, self.whole_zyx, self.first_zyx, values.shape, strict=True
+        ):
+            place = np.minimum(((np.arange(size) + 0.5) * whole / size).astype(int), whole - 1) - first
+            known.append((place >= 0) & (place < count))
+            index.append(place.clip(0, count - 1))
         target = self.canonical(out)
         for z, source_z in enumerate(index[0]):
-            target[z] = values[source_z][np.ix_(index[1], index[2])]
+            inside = known[0][z] & known[1][:, None] & known[2]
+            target[z] = np.where(inside, values[source_z][np.ix_(index[1], index[2])], 0)
 
     @property
     def canonical_shape(self) -> tuple[int, int, int]:
         return tuple(self.input_shape_zyx[axis] for axis in self.axes)
+
+    def _neighbours(self, axis: int, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """For each canonical input index in `part` of an axis: the two indices of the grid's part around it, and how
+        far it lies from the first."""
+        whole, first, count = self.whole_zyx[axis], self.first_zyx[axis], self.shape_zyx[axis]
+        centres = torch.arange(part.start, part.stop, dtype=torch.float64) + 0.5
+        position = (centres * whole / self.canonical_shape[axis] - 0.5 - first).clamp(0, count - 1)
+        below = position.long()
+        return below, (below + 1).clamp(max=count - 1), (position - below).float()
 
 
 def _scale(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -92,16 +118,8 @@ def _scale(images: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def _neighbours(size: int, source_size: int, part: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """For each output index in `part`: the two source indices around it, and how far it lies from the first."""
-    centres = torch.arange(part.start, part.stop, dtype=torch.float64) + 0.5
-    position = (centres * source_size / size - 0.5).clamp(0, source_size - 1)
-    below = position.long()
-    return below, (below + 1).clamp(max=source_size - 1), (position - below).float()
-
-
-def _lerp(source: Tensor, dim: int, size: int, part: slice) -> Tensor:
-    """Stretches `dim` to `size`, linearly, edge to edge; only `part` of it."""
-    below, above, share = (t.to(source.device) for t in _neighbours(size, source.shape[dim], part))
+def _lerp(source: Tensor, dim: int, neighbours: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """`source`, of whose `dim` each index becomes what lies between two."""
+    below, above, share = (t.to(source.device) for t in neighbours)
     share = share.view([-1 if axis == dim else 1 for axis in range(source.ndim)]).to(source.dtype)
     return torch.lerp(source.index_select(dim, below), source.index_select(dim, above), share)

@@ -1,6 +1,6 @@
 """The network (Fig. 2): a U-Net gives pixel features, transformer blocks turn queries into cluster centres."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from torch.nn import functional
 from maxquery.backbone import attended_scales, build_backbone, pixel_features
 from maxquery.kmeans_attention import KMeansBlock
 from maxquery.labels import QueryDistribution
+from maxquery.pixel_embedding import PixelEmbedding
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,7 @@ class QueryDecoder(nn.Module):
             KMeansBlock(channels, width, heads=architecture.heads, drop_path=architecture.drop_path)
             for channels in pixel_channels
         )
-        self.pixel_embedding = nn.Sequential(
-            nn.Conv3d(finest_channels, embedding, 1), nn.InstanceNorm3d(embedding, affine=True)
-        )
+        self.pixel_embedding = PixelEmbedding(finest_channels, embedding)
         self.centre_embedding = nn.Sequential(nn.Linear(width, embedding), nn.LayerNorm(embedding))
         self.classifier = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, architecture.classes)
@@ -117,17 +116,34 @@ class QueryDecoder(nn.Module):
         self.class_prior = nn.Parameter(group_prior(architecture.distribution, architecture.classes))
 
     def forward(self, scales: list[Tensor], finest: Tensor) -> Output:
-        queries = self.queries.expand(finest.shape[0], -1, -1)
+        centres, classification, attention = self._refined(scales, len(finest))
+        return Output(self._responses(centres, self.pixel_embedding(finest)), classification, attention)
+
+    def in_slabs(self, scales: list[Tensor], finest: Tensor) -> Iterator[Output]:
+        """The same without attention, a few slices (Z) at a time: N responses a voxel never exist as a whole."""
+        centres, classification, _ = self._refined(scales, len(finest))
+        for pixels in self.pixel_embedding.in_slabs(finest):
+            yield Output(self._responses(centres, pixels), classification, ())
+
+    def _refined(self, scales: list[Tensor], batch: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Cluster centres C, their classification C_K, and each block's attention logits."""
+        queries = self.queries.expand(batch, -1, -1)
         attention = []
         for block, pixels in zip(self.blocks, scales, strict=True):
             queries, logits = block(queries, pixels)
             attention.append(logits)
-        centres, pixels = self.centre_embedding(queries), self.pixel_embedding(finest)
-        # Responses feed an argmax, a softmax and the anomaly score: full precision even under autocast.
-        with torch.autocast(finest.device.type, enabled=False):
-            responses = self.respond(centres.float(), pixels.float())
-            classification = self.classifier(queries.float()) + self.class_prior
-        return Output(responses, classification, tuple(attention))
+        centres = self.centre_embedding(queries)
+        with _full_precision(centres):
+            return centres.float(), self.classifier(queries.float()) + self.class_prior, tuple(attention)
+
+    def _responses(self, centres: Tensor, pixels: Tensor) -> Tensor:
+        with _full_precision(centres):
+            return self.respond(centres, pixels.float())
+
+
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    """Even under autocast: responses feed an argmax, a softmax and the anomaly score."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 class MaxQueryNet(nn.Module):
@@ -154,5 +170,13 @@ class MaxQueryNet(nn.Module):
 
     def forward(self, image: Tensor) -> Output:
         """`image`: normalised windows `(B, channels, Z, Y, X)`."""
+        return self.query_decoder(*self._features(image))
+
+    def in_slabs(self, image: Tensor) -> Iterator[Output]:
+        """What `forward` says of a few slices (Z) after the other, in less memory; without attention."""
+        return self.query_decoder.in_slabs(*self._features(image))
+
+    def _features(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Those that queries attend to, coarsest first, and the finest."""
         features = pixel_features(self, image)
-        return self.query_decoder([features[i] for i in self.scales], features[-1])
+        return [features[i] for i in self.scales], features[-1]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import maxquery.network
-from maxquery import anomaly, backbone, kmeans_attention
+from maxquery import anomaly, backbone, backend, kmeans_attention, pixel_embedding
 from maxquery.backend import Agreement, Answer, Backend, WindowNet, torch_backend
 from maxquery.cache import cache_folder
 
@@ -83,7 +83,7 @@ def _key(network: WindowNet, others: list[Any]) -> str:
     """Of the code, the architecture, every weight, the scores by their names, and `others`."""
     digest = hashlib.sha256(json.dumps([score.__qualname__ for score in network.scores] + others).encode())
     digest.update(repr(getattr(network.network, "architecture", network)).encode())
-    for module in (anomaly, backbone, kmeans_attention, maxquery.network):
+    for module in (anomaly, backbone, backend, kmeans_attention, maxquery.network, pixel_embedding):
         digest.update(Path(module.__file__).read_bytes())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())

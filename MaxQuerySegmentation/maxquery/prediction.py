@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maxquery.anomaly import SCORES, Score
 from maxquery.backend import WindowNet
 from maxquery.backend_choice import BackendName, choose_backend
-from maxquery.body import body_mask
+from maxquery.body import body_box, body_mask
 from maxquery.bundle import Bundle, check_tensors
 from maxquery.device import find_device
 from maxquery.errors import InputError, MachineError
@@ -103,10 +103,9 @@ def infer(
     """
     check_channels(volume, bundle)
     network = network or build_network(bundle)
-    grid = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
     with _timed(log, "prepare"):
         report("prepare", 0.0, "Resampling to the model's grid")
-        image, body = model_input(volume, bundle, grid)
+        grid, image, body = patient_input(volume, bundle)
     with _timed(log, "network"):
         stitched = _run_network(network, image, body, bundle, scores, parameters, report, log)
         channels = _completed(stitched, body, len(bundle.labels))
@@ -126,15 +125,23 @@ def model_input(volume: Volume, bundle: Bundle, grid: ModelGrid) -> tuple[Tensor
     return image, body
 
 
+def patient_input(volume: Volume, bundle: Bundle) -> tuple[ModelGrid, Tensor, Tensor]:
+    """The part of the model's grid that holds the patient, which is all that is segmented, and `model_input` there."""
+    whole = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
+    image, body = model_input(volume, bundle, whole)
+    grid = whole.cropped(body_box(body.numpy(), bundle.patch_zyx))
+    return grid, image[(slice(None), *grid.part)].clone(), body[grid.part].clone()
+
+
 def _completed(stitched: Stitched, body: Tensor, classes: int) -> Tensor:
-    """The channels, in place: where no window came the label is background; there and around the patient each map
-    has its lowest score in the patient."""
-    channels, computed = stitched.channels, stitched.owner > 0
-    channels[0][~computed] = 1.0
-    inside = body.to(channels.device) & computed
+    """The channels, in place: around the patient, and where no window came, the label is background and each map has
+    its lowest score in the patient."""
+    channels, inside = stitched.channels, body.to(stitched.channels.device) & (stitched.owner > 0)
+    channels[:classes].masked_fill_(~inside, 0.0)
+    channels[0].masked_fill_(~inside, 1.0)
     if inside.any():
         for scores in channels[classes:]:
-            scores[~inside] = scores[inside].min()
+            scores.masked_fill_(~inside, scores[inside].min())
     return channels
 
 

@@ -11,7 +11,7 @@ from maxquery.bundle import Bundle
 from maxquery.device import find_device
 from maxquery.errors import InputError, MachineError
 from maxquery.model_grid import ModelGrid
-from maxquery.prediction import PredictionParameters, Report, build_network, check_channels, model_input, silent
+from maxquery.prediction import PredictionParameters, Report, build_network, check_channels, patient_input, silent
 from maxquery.volume import Volume
 from maxquery.windows import cut, gaussian_weight
 
@@ -44,11 +44,10 @@ def responses_in(
     InputError when the cube lies outside the CT, or the CT has other channels than the model.
     """
     check_channels(volume, bundle)
-    grid = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
+    report("prepare", 0.0, "Resampling to the model's grid")
+    grid, image, _ = patient_input(volume, bundle)
     to_ras = model_to_ras(grid, volume)
     box = _box(to_ras, grid.shape_zyx, centre_ras_mm, size_mm)
-    report("prepare", 0.0, "Resampling to the model's grid")
-    image, _ = model_input(volume, bundle, grid)
     device = find_device(parameters.device)
     network = build_network(bundle).to(device)
     total = torch.zeros((bundle.query_distribution.total, *(side.stop - side.start for side in box)))
@@ -76,8 +75,8 @@ def model_to_ras(grid: ModelGrid, volume: Volume) -> np.ndarray:
     to_input = np.zeros((4, 4))
     to_input[3, 3] = 1
     for i, (axis, flip) in enumerate(zip(grid.axes, grid.flips, strict=True)):
-        size, scale = grid.input_shape_zyx[axis], grid.input_shape_zyx[axis] / grid.shape_zyx[i]
-        first = 0.5 * scale - 0.5
+        size, scale = grid.input_shape_zyx[axis], grid.input_shape_zyx[axis] / grid.whole_zyx[i]
+        first = (grid.first_zyx[i] + 0.5) * scale - 0.5
         row, column = 2 - axis, 2 - i  # z, y, x to x, y, z
         to_input[row, column] = -scale if flip else scale
         to_input[row, 3] = size - 1 - first if flip else first

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from maxquery import anomaly, kmeans_attention, network
+from maxquery import anomaly, kmeans_attention, network, pixel_embedding
 from maxquery.backbone import attended_scales
 
 from .networks import BACKBONE, DISTRIBUTION, LABELS, PATCH, tiny_network
@@ -104,6 +104,18 @@ def test_folding_keys_and_values_into_the_queries_changes_no_number():
         kmeans_attention.gather_values(assignment, pixels.flatten(2), block.to_value),
         kmeans_attention.gather(assignment, values.transpose(1, 2)), atol=1e-4, rtol=1e-4,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("response", network.RESPONSES)
+def test_a_window_read_out_slab_by_slab_is_the_window(response, monkeypatch):
+    monkeypatch.setattr(pixel_embedding, "_SLAB_VOXELS", 3 * PATCH[1] * PATCH[2])
+    net, image = tiny_network(response=response), torch.randn(2, 1, *PATCH)
+    for parameter in net.query_decoder.pixel_embedding.parameters():
+        torch.nn.init.normal_(parameter)
+    whole, slabs = net(image), list(net.in_slabs(image))
+    assert [slab.responses.shape[2] for slab in slabs] == [3, 3, 2]
+    torch.testing.assert_close(torch.cat([slab.responses for slab in slabs], dim=2), whole.responses)
+    assert all((slab.classification == whole.classification).all() for slab in slabs)
 
 
 @pytest.mark.parametrize("name", anomaly.SCORES)

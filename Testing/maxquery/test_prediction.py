@@ -120,6 +120,43 @@ def test_air_around_the_patient_is_not_called_strange():
     assert (anomaly[:, 18:22, 18:22] > anomaly.min()).any()
 
 
+def test_more_air_around_the_patient_changes_nothing_in_the_patient():
+    patient = _volume(shape=(12, 26, 28), spacing=(3.0, 3.0, 4.0)).array
+    answers = []
+    for margin in (2, 21):
+        hu = np.pad(patient, [(0, 0), (0, 0), (margin, margin), (margin, margin)], constant_values=-1000.0)
+        grid = Grid(hu.shape[:0:-1], (3.0, 3.0, 4.0), (0.0, 0.0, 0.0), np.eye(3))
+        prediction = predict(Volume(hu, grid), tiny_bundle(), ACCURATE)
+        inside = (slice(None), *[slice(margin, -margin)] * 2)
+        answers.append((prediction.labels[inside], prediction.anomaly[inside], prediction.clusters[inside]))
+    for close, far in zip(*answers, strict=True):
+        assert (close == far).all()
+
+
+@given(
+    size=st.tuples(*[st.integers(4, 14)] * 3),
+    source=st.tuples(*[st.integers(4, 9)] * 3),
+    crop=st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 1))] * 3),
+)
+@settings(max_examples=40)
+def test_a_part_of_the_models_grid_answers_like_the_whole_where_it_lies(size, source, crop):
+    whole = ModelGrid((0, 1, 2), (False,) * 3, size, source)
+    part = whole.cropped(tuple(slice(a, n - b) for n, (a, b) in zip(source, crop, strict=True)))
+    values = torch.rand(1, *source, generator=torch.Generator().manual_seed(0)) + 1
+    cut = values[(slice(None), *part.part)]
+    assert tuple(cut.shape[1:]) == part.shape_zyx
+    # Both ends of an input voxel's interpolation lie in the part where it leaves a map of ones as it is.
+    ones = torch.zeros_like(values)
+    ones[(slice(None), *part.part)] = 1
+    slices = zip(whole.slices_out(values), part.slices_out(cut), whole.slices_out(ones), strict=True)
+    for (_, expected), (_, found), (_, share) in slices:
+        torch.testing.assert_close(found[share == 1], expected[share == 1])
+    expected, found = np.zeros(size), np.ones(size)
+    whole.nearest_out((values * ones)[0].numpy(), expected)
+    part.nearest_out(cut[0].numpy(), found)
+    assert (found == expected).all()
+
+
 def test_one_window_is_stitched_to_what_the_network_said_of_it():
     bundle = tiny_bundle()
     network = build_network(bundle)
