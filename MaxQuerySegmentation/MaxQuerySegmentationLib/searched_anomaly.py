@@ -29,7 +29,8 @@ class SearchedAnomaly:
 
 def _region(result: ResultNodes) -> tuple[Box, np.ndarray]:
     """A box, and the voxels of it that count."""
-    from maxquery.search_region import bounding_box, search_region
+    from maxquery.boxes import bounding_box
+    from maxquery.search_region import search_region
 
     inside = np.zeros(slicer.util.arrayFromVolume(result.raw).shape, bool)
     for segment_id in result.model_segments:
@@ -41,6 +42,6 @@ def _region(result: ResultNodes) -> tuple[Box, np.ndarray]:
 
 def _reached(raw: np.ndarray, scale: AnomalyScale) -> Box:
     """The box of what the lowest threshold reaches."""
-    from maxquery.search_region import bounding_box
+    from maxquery.boxes import bounding_box
 
     return bounding_box(raw >= scale.bounds("raw")[0]) or _ONE_VOXEL

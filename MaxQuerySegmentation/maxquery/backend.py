@@ -37,7 +37,8 @@ class WindowNet(nn.Module):
 
     def _answer(self, output: Output) -> Answer:
         channels = torch.cat([output.segmentation[0], *(score(output) for score in self.scores)])
-        return channels, output.responses[0].argmax(dim=0).to(torch.uint8)
+        # On a CPU three times as fast as `argmax` is.
+        return channels, output.responses[0].max(dim=0).indices.to(torch.uint8)
 
 
 def torch_backend(network: WindowNet, device: torch.device, half: torch.dtype | None) -> Backend:

@@ -87,7 +87,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     parser.add_argument("--quality", choices=("accurate", "fast"), default="fast")
     parser.add_argument("--roi", choices=("whole", "organ"), default="whole",
-                        help="organ computes only what lies around the organ (%(default)s)")  # fmt: skip
+                        help="organ finds the organ first, and computes what lies around it (%(default)s)")  # fmt: skip
+    parser.add_argument("--locator", default=DEFAULT_BUNDLE,
+                        help="the small model that finds the organ, with --roi organ (%(default)s)")  # fmt: skip
     parser.add_argument("--backend", choices=("auto", "torch", "openvino"), default="auto",
                         help="auto takes OpenVINO for a CPU where it is installed (%(default)s)")  # fmt: skip
     parser.add_argument("--units", choices=("percentile", "minmax", "raw"), default="percentile",
@@ -102,7 +104,7 @@ def run_parameters(options: argparse.Namespace):
     from maxquery.prediction import PredictionParameters
     from maxquery.segment import SegmentParameters
 
-    prediction = PredictionParameters(options.device, options.quality, options.roi, options.backend)
+    prediction = PredictionParameters(options.device, options.quality, options.roi, options.locator, options.backend)
     return SegmentParameters(prediction, options.units, options.preview, options.scene)
 
 

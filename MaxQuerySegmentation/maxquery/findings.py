@@ -9,14 +9,14 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
+from maxquery.boxes import Box, bounding_box, grown
 from maxquery.labels import Label
 from maxquery.result import Finding
 from maxquery.search_region import (
     CLOSING_MM,
     DILATION_MM,
     LEAST_THICKNESS_MM,
-    Box,
-    bounding_box,
+    search_reach,
     search_region,
 )
 from maxquery.volume import Grid
@@ -76,6 +76,15 @@ def find(
         found.append(replace(_finding(OOD_LABEL, box, mask, percentile, clusters, grid), ood=True))
     found.sort(key=lambda finding: (not finding.ood, -finding.volume_ml))
     return tuple(replace(finding, id=number) for number, finding in enumerate(found, start=1))
+
+
+def search_box(inside: np.ndarray, grid: Grid, parameters: FindingParameters = FindingParameters()) -> Box:
+    """The part of `inside` `(Z, Y, X)`, organ and tumours, that holds its search region; empty where it is."""
+    box = bounding_box(inside)
+    if box is None:
+        return (slice(0, 0),) * 3
+    reach = search_reach(grid.spacing_xyz_mm[::-1], parameters.closing_mm, parameters.dilation_mm)
+    return grown(box, reach, inside.shape)
 
 
 def ood_mask(

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from maxquery.boxes import WHOLE, Box
 from maxquery.volume import Grid
-
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class ModelGrid:
     flips: tuple[bool, bool, bool]
     input_shape_zyx: tuple[int, int, int]
     whole_zyx: tuple[int, int, int]
-    part: Box = (slice(None),) * 3
+    part: Box = WHOLE
 
     @classmethod
     def of(cls, grid: Grid, spacing_zyx_mm: tuple[float, float, float]) -> "ModelGrid":
@@ -39,6 +38,16 @@ class ModelGrid:
     def cropped(self, part: Box) -> "ModelGrid":
         """The same voxels, of which arrays hold only `part`."""
         return replace(self, part=part)
+
+    def over(self, other: "ModelGrid", box: Box) -> Box:
+        """The part of this grid's arrays that lies over `box` of the arrays on another grid of the same input."""
+        sides = []
+        for axis, side in enumerate(box):
+            scale, first = self.whole_zyx[axis] / other.whole_zyx[axis], other.first_zyx[axis]
+            ends = np.floor((first + side.start) * scale), np.ceil((first + side.stop) * scale)
+            start, stop = np.clip(np.array(ends) - self.first_zyx[axis], 0, self.shape_zyx[axis]).astype(int).tolist()
+            sides.append(slice(start, stop))
+        return tuple(sides)
 
     @property
     def first_zyx(self) -> tuple[int, int, int]:
@@ -121,5 +130,7 @@ def _scale(images: Tensor, size: tuple[int, int]) -> Tensor:
 def _lerp(source: Tensor, dim: int, neighbours: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """`source`, of whose `dim` each index becomes what lies between two."""
     below, above, share = (t.to(source.device) for t in neighbours)
+    if not share.any():
+        return source.index_select(dim, below)
     share = share.view([-1 if axis == dim else 1 for axis in range(source.ndim)]).to(source.dtype)
     return torch.lerp(source.index_select(dim, below), source.index_select(dim, above), share)

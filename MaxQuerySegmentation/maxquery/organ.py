@@ -3,25 +3,38 @@
 import cc3d
 import numpy as np
 
+from maxquery.boxes import Box, bounding_box
 from maxquery.labels import Label
-from maxquery.volume import Grid
 
 # A liver of less than this is a false alarm, or a sliver at the edge of the scan that nobody can judge.
 LEAST_ORGAN_ML = 20.0
 
 
-def keep_organ(labels: np.ndarray, label_table: tuple[Label, ...], grid: Grid, warnings: list[str]) -> None:
-    """Sets everything but the largest connected piece of organ and tumours to background, in place.
-
-    A piece of less than 20 ml is no organ: then nothing stays. Adds to `warnings` when that is so.
-    """
-    organ = next(label for label in label_table if label.role == "organ")
-    pieces = cc3d.connected_components(labels > 0, connectivity=6)
+def largest_piece(inside: np.ndarray, voxel_ml: float) -> tuple[Box, np.ndarray] | None:
+    """Of organ and tumours `(Z, Y, X)` bool the largest connected piece: a box, and the mask in it. None where that
+    is less than 20 ml, and so no organ."""
+    box = bounding_box(inside)
+    if box is None:
+        return None
+    pieces = cc3d.connected_components(inside[box], connectivity=6)
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     largest = int(sizes.argmax())
-    if sizes[largest] * grid.voxel_volume_ml < LEAST_ORGAN_ML:
+    return (box, pieces == largest) if sizes[largest] * voxel_ml >= LEAST_ORGAN_ML else None
+
+
+def keep_organ(labels: np.ndarray, label_table: tuple[Label, ...], voxel_ml: float, warnings: list[str]) -> None:
+    """Sets everything but the largest connected piece of organ and tumours to background, in place.
+
+    Where that is no organ nothing stays, and `warnings` say so.
+    """
+    found = largest_piece(labels > 0, voxel_ml)
+    if found is None:
+        organ = next(label for label in label_table if label.role == "organ")
         labels[:] = 0
         warnings.append(f"No {organ.name} was found: the CT may not show it, or the model does not know such images.")
         return
-    labels[pieces != largest] = 0
+    box, mask = found
+    kept = np.where(mask, labels[box], 0)
+    labels[:] = 0
+    labels[box] = kept

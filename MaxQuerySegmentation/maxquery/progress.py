@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Literal, TextIO
 
 from maxquery.errors import MaxQueryError
-from maxquery.prediction import Report, silent
+from maxquery.parameters import Report, silent
 
 Style = Literal["rich", "jsonl", "none"]
 

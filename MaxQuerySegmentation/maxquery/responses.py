@@ -10,10 +10,12 @@ import torch
 from maxquery.bundle import Bundle
 from maxquery.device import find_device
 from maxquery.errors import InputError, MachineError
+from maxquery.lattice import cut
 from maxquery.model_grid import ModelGrid
-from maxquery.prediction import PredictionParameters, Report, build_network, check_channels, patient_input, silent
+from maxquery.network_run import build_network, check_channels, patient_input
+from maxquery.parameters import PredictionParameters, Report, silent
 from maxquery.volume import Volume
-from maxquery.windows import cut, gaussian_weight
+from maxquery.windows import gaussian_weight
 
 
 @dataclass(frozen=True)

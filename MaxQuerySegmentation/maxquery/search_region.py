@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from maxquery.boxes import bounding_box
+
 CLOSING_MM, DILATION_MM = 8.0, 3.0
 LEAST_THICKNESS_MM = 5.0
 MORPHOLOGY_SPACING_MM = 2.0
-Box = tuple[slice, slice, slice]
 
 
 def search_region(
@@ -28,11 +29,7 @@ def search_region(
     box = bounding_box(inside)
     if box is None:
         return region
-    spacing_mm = np.array(spacing_zyx_mm)
-    factors = np.maximum(1, np.rint(MORPHOLOGY_SPACING_MM / spacing_mm)).astype(int)
-    coarse_mm = spacing_mm * factors
-    # Room for closing and dilation, beyond the image too: otherwise its border would act as tissue.
-    margin = np.ceil((closing_mm + dilation_mm) / coarse_mm).astype(int) + 1
+    factors, coarse_mm, margin = _coarse_grid(spacing_zyx_mm, closing_mm, dilation_mm)
     coarse = np.pad(_block_majority(inside[box], factors), [(m, m) for m in margin])
 
     closed = _dilate(coarse, closing_mm, coarse_mm)
@@ -53,15 +50,21 @@ def search_region(
     return region
 
 
-def bounding_box(mask: np.ndarray) -> Box | None:
-    """The smallest box that holds `mask` `(Z, Y, X)`; None where it is empty."""
-    sides = []
-    for axis in range(3):
-        hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not hits.size:
-            return None
-        sides.append(slice(int(hits[0]), int(hits[-1]) + 1))
-    return tuple(sides)
+def search_reach(spacing_zyx_mm: Sequence[float], closing_mm: float, dilation_mm: float) -> tuple[int, int, int]:
+    """How many voxels a search region can reach beyond the bounding box of what it was made of."""
+    factors, _, margin = _coarse_grid(spacing_zyx_mm, closing_mm, dilation_mm)
+    return tuple(int(n) for n in factors * (margin + 1))
+
+
+def _coarse_grid(
+    spacing_zyx_mm: Sequence[float], closing_mm: float, dilation_mm: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Voxels of the image in one of about 2 mm, the size of that, and how many of those to leave around: room for
+    closing and dilation, beyond the image too, whose border would act as tissue otherwise."""
+    spacing_mm = np.array(spacing_zyx_mm)
+    factors = np.maximum(1, np.rint(MORPHOLOGY_SPACING_MM / spacing_mm)).astype(int)
+    coarse_mm = spacing_mm * factors
+    return factors, coarse_mm, np.ceil((closing_mm + dilation_mm) / coarse_mm).astype(int) + 1
 
 
 def _block_majority(mask: np.ndarray, factors: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A CT as numbers that know where they are in the patient."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 import numpy as np
@@ -53,6 +53,12 @@ class Grid:
         xyz = np.asarray(zyx, float)[..., ::-1]
         matrix = self.index_to_ras
         return xyz @ matrix[:3, :3].T + matrix[:3, 3]
+
+    def cropped(self, box: tuple[slice, slice, slice]) -> "Grid":
+        """The grid of the part `box` (z, y, x) of an array on this one."""
+        first = [side.start for side in box[::-1]]
+        size = tuple(side.stop - side.start for side in box[::-1])
+        return replace(self, size_xyz=size, origin_lps_mm=tuple((self.index_to_lps @ [*first, 1.0])[:3].tolist()))
 
     def same_as(self, other: "Grid", tolerance_mm: float = 1e-3) -> bool:
         """Whether every voxel of both grids lies within `tolerance_mm` of its counterpart."""

@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from maxquery.window_queue import Index, WindowQueue
-
-Start = tuple[int, int, int]
+from maxquery.boxes import WHOLE, Box
+from maxquery.lattice import Lattice, Start, padded
+from maxquery.window_queue import WindowQueue
 
 
 @dataclass(frozen=True)
@@ -25,23 +23,6 @@ class Stitched:
     def cropped(self, shape_zyx: tuple[int, int, int]) -> "Stitched":
         z, y, x = (slice(size) for size in shape_zyx)
         return Stitched(self.channels[:, z, y, x], self.owner[z, y, x])
-
-
-def window_starts(
-    shape_zyx: tuple[int, int, int], patch_zyx: tuple[int, int, int], step: float
-) -> dict[Index, Start]:
-    """First corners of evenly spread windows, at most `step` · patch apart, which cover the volume; by their place
-    on the lattice that they form.
-
-    >>> window_starts((10, 4, 4), (4, 4, 4), step=0.5)
-    {(0, 0, 0): (0, 0, 0), (1, 0, 0): (2, 0, 0), (2, 0, 0): (4, 0, 0), (3, 0, 0): (6, 0, 0)}
-    """
-    per_axis = []
-    for size, patch in zip(shape_zyx, patch_zyx, strict=True):
-        count = int(np.ceil((size - patch) / (patch * step))) + 1 if size > patch else 1
-        per_axis.append(np.linspace(0, max(size - patch, 0), count).round().astype(int).tolist())
-    indices = product(*(range(len(starts)) for starts in per_axis))
-    return dict(zip(indices, product(*per_axis), strict=True))
 
 
 @lru_cache(maxsize=2)
@@ -90,46 +71,25 @@ def stitch(
     keep_on: torch.device,
     advance: Callable[[float], None],
     body: Tensor | None = None,
-    shows_organ: Callable[[Tensor], bool] | None = None,
+    part: Box = WHOLE,
+    shows_organ: Callable[[Tensor], bool] = lambda channels: False,
 ) -> Stitched:
     """Runs `compute` on windows of `image` `(C, Z, Y, X)` and stitches what it returns.
 
     `compute`: `(C, Z, Y, X)` to channels `(channels, Z, Y, X)` and owners `(Z, Y, X)`. Windows without any of `body`
-    `(Z, Y, X)` bool are left out; with `shows_organ`, asked of a window's channels, so are those away from the organ
-    (see `WindowQueue`). An image smaller than the patch is padded with its own minimum, and the padding cut off again.
+    `(Z, Y, X)` bool are left out. Those that cover `part` come first; further ones only where the organ goes on, so
+    that nothing of it is cut: where `shows_organ` says yes to the channels of what a neighbour sees more centrally.
+    An image smaller than the patch is padded with its own minimum, and the padding cut off again.
     """
-    shape = tuple(image.shape[1:])
-    windows = cut(image, patch_zyx, step)
-    starts = window_starts(tuple(max(s, p) for s, p in zip(shape, patch_zyx, strict=True)), patch_zyx, step)
-    by_place = dict(zip(starts, windows, strict=True))
-    wanted = [index for index, (start, _) in by_place.items() if body is None or body[_box(start, patch_zyx)].any()]
-    queue = WindowQueue([1 + max(axis) for axis in zip(*by_place, strict=True)], wanted, shows_organ is not None)
-    last, _ = windows[-1]
-    stitcher = Stitcher(channels, tuple(s + p for s, p in zip(last, patch_zyx, strict=True)), keep_on)
+    shape, image = tuple(image.shape[1:]), padded(image, patch_zyx)
+    lattice = Lattice.over(image.shape[1:], patch_zyx, step, part)
+    wanted = [index for index in lattice.indices if body is None or body[lattice.box(index)].any()]
+    queue = WindowQueue(wanted, lattice.first_indices)
+    stitcher = Stitcher(channels, tuple(image.shape[1:]), keep_on)
     for index in queue:
-        start, window = by_place[index]
-        answer, owner = compute(window)
-        stitcher.add(start, answer, owner)
-        if shows_organ is not None and shows_organ(answer):
-            queue.grow(index)
+        answer, owner = compute(image[(slice(None), *lattice.box(index))])
+        stitcher.add(lattice.start(index), answer, owner)
+        nearer = lattice.nearer_to_neighbours(index)
+        queue.grow(neighbour for neighbour, box in nearer if shows_organ(answer[(slice(None), *box)]))
         advance(queue.fraction)
     return stitcher.result().cropped(shape)
-
-
-def _box(start: Start, patch_zyx: tuple[int, int, int]) -> tuple[slice, slice, slice]:
-    return tuple(slice(s, s + n) for s, n in zip(start, patch_zyx, strict=True))
-
-
-def cut(image: Tensor, patch_zyx: tuple[int, int, int], step: float) -> list[tuple[Start, Tensor]]:
-    """The windows of `image` `(C, Z, Y, X)`, as views, and where each starts; neighbours are `step` patches apart.
-
-    An image smaller than the patch is padded with its own minimum.
-    """
-    shape = tuple(image.shape[1:])
-    padded_shape = tuple(max(s, p) for s, p in zip(shape, patch_zyx, strict=True))
-    if padded_shape != shape:
-        padded = image.new_full((len(image), *padded_shape), float(image.min()))
-        padded[:, : shape[0], : shape[1], : shape[2]] = image
-        image = padded
-    starts = window_starts(padded_shape, patch_zyx, step).values()
-    return [(start, image[(slice(None), *_box(start, patch_zyx))]) for start in starts]

@@ -51,7 +51,7 @@ def measure(
     count for the organ and are left out for the types. The case's anomaly is that of the first score.
     """
     labels, maps, _ = infer(case.volume, bundle, list(scores.values()), parameters, silent, RunLog(), network)
-    keep_organ(labels, bundle.labels, case.volume.grid, [])
+    keep_organ(labels, bundle.labels, case.volume.grid.voxel_volume_ml, [])
     known = case.inlier | (case.truth == 0)
     overlap = {
         label.name: dice(labels > 0, case.truth > 0)

@@ -15,10 +15,10 @@ import maxquery
 from maxquery.bundle import Bundle, Channel, Normalisation
 from maxquery.calibration import CalibrationTable
 from maxquery.labels import Label, Query
+from maxquery.lattice import cut
 from maxquery.model_grid import ModelGrid
-from maxquery.prediction import build_network, model_input
+from maxquery.network_run import build_network, model_input
 from maxquery.volume import Volume
-from maxquery.windows import cut
 from maxquery_training.checkpoints import read_checkpoint
 from maxquery_training.preset import CONFIGURATION, Preset
 from maxquery_training.trainers import architecture_of

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from maxquery import network_run
 from maxquery.errors import Cancelled, InputError, MachineError
+from maxquery.lattice import Lattice
 from maxquery.model_grid import ModelGrid
 from maxquery.prediction import PredictionParameters, RunLog, build_network, predict
 from maxquery.volume import Grid, Volume
-from maxquery.windows import Stitcher, stitch, window_starts
+from maxquery.windows import Stitcher, stitch
 
 from .networks import LABELS, PATCH, tiny_bundle
 
@@ -182,14 +184,28 @@ def test_a_volume_smaller_than_the_window_is_padded_and_cut_back():
     shape=st.tuples(*[st.integers(1, 60)] * 3),
     patch=st.tuples(*[st.integers(1, 24)] * 3),
     step=st.floats(0.3, 1.0),
+    part=st.tuples(*[st.tuples(st.integers(0, 59), st.integers(1, 60))] * 3),
 )
-def test_windows_cover_every_voxel_and_never_leave_the_volume(shape, patch, step):
-    seen = np.zeros(tuple(max(s, p) for s, p in zip(shape, patch, strict=True)), bool)
-    for start in window_starts(seen.shape, patch, step).values():
-        where = tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))
-        assert seen[where].shape == patch
-        seen[where] = True
-    assert seen.all()
+def test_windows_cover_every_voxel_and_never_leave_the_volume_and_the_first_ones_cover_their_part(
+    shape, patch, step, part
+):
+    shape = tuple(max(s, p) for s, p in zip(shape, patch, strict=True))
+    part = tuple(slice(min(a, n - 1), min(max(a + 1, b), n)) for (a, b), n in zip(part, shape, strict=True))
+    seen, first = np.zeros(shape, bool), np.zeros(shape, bool)
+    lattice = Lattice.over(shape, patch, step, part)
+    for index in lattice.indices:
+        assert seen[lattice.box(index)].shape == patch
+        seen[lattice.box(index)] = True
+    for index in lattice.first_indices:
+        first[lattice.box(index)] = True
+    assert seen.all() and first[part].all()
+
+
+def test_what_lies_nearer_to_a_neighbour_is_told_for_every_face():
+    lattice = Lattice.over((10, 8, 26), (10, 8, 10), 0.8)
+    assert lattice.starts == ((0,), (0,), (0, 8, 16))
+    around = {neighbour: box[2] for neighbour, box in lattice.nearer_to_neighbours((0, 0, 1))}
+    assert around == {(0, 0, 0): slice(0, 1), (0, 0, 2): slice(9, 10)}
 
 
 def test_what_is_stitched_does_not_grow_with_the_number_of_queries():
@@ -233,18 +249,16 @@ def test_a_device_that_is_not_there_is_refused():
 
 def test_running_out_of_gpu_memory_falls_back_to_the_cpu_and_says_so(monkeypatch):
     """No GPU in CI: the two GPU footprints are played by the CPU, and made to fail."""
-    from maxquery import prediction
-
-    run_on, places = prediction._run_on, [("gpu", "gpu"), ("gpu", "cpu"), ("cpu", "cpu")]
+    run_on, places = network_run._run_on, [("gpu", "gpu"), ("gpu", "cpu"), ("cpu", "cpu")]
 
     def fail_on_gpu(device, keep_on, *rest):
         if device == "gpu":
             raise torch.OutOfMemoryError
         return run_on(CPU, CPU, *rest)
 
-    monkeypatch.setattr(prediction, "_footprints", lambda wanted: iter(places))
-    monkeypatch.setattr(prediction, "_device_name", str)
-    monkeypatch.setattr(prediction, "_run_on", fail_on_gpu)
+    monkeypatch.setattr(network_run, "_footprints", lambda wanted: iter(places))
+    monkeypatch.setattr(network_run, "_device_name", str)
+    monkeypatch.setattr(network_run, "_run_on", fail_on_gpu)
     log = RunLog()
     fallen_back = predict(_volume(), tiny_bundle(), ACCURATE, log=log)
     assert log.device == "cpu" and sum("out of memory" in w for w in log.warnings) == 2

@@ -8,7 +8,8 @@ from scipy.spatial.transform import Rotation
 from maxquery.cli import main
 from maxquery.errors import InputError
 from maxquery.model_grid import ModelGrid
-from maxquery.prediction import PredictionParameters, build_network, model_input
+from maxquery.network_run import build_network, model_input
+from maxquery.parameters import PredictionParameters
 from maxquery.responses import model_to_ras, responses_in
 from maxquery.segmentation_file import write_nrrd
 from maxquery.volume import Grid, Volume

@@ -12,10 +12,10 @@ from matplotlib.patheffects import withStroke
 
 from maxquery.bundle import Bundle
 from maxquery.display import CT_WINDOW_HU
+from maxquery.lattice import cut
 from maxquery.model_grid import ModelGrid
-from maxquery.prediction import build_network, model_input
+from maxquery.network_run import build_network, model_input
 from maxquery.query_picture import write_query_picture
-from maxquery.windows import cut
 from maxquery_training.label_scheme import ORGAN, OUTLIER
 from maxquery_training.labelled_case import LabelledCase, model_labels
 from maxquery_training.near_ood.measuring import Measured

@@ -91,7 +91,7 @@ def measure(
     """Predicts as in use. `outlier`: the type of the case's outlier, or nothing; `thresholds` by score: raw, for
     each of `PERCENTILES`."""
     labels, maps, _ = infer(case.volume, bundle, list(scores.values()), parameters, silent, RunLog(), network)
-    keep_organ(labels, bundle.labels, case.volume.grid, [])
+    keep_organ(labels, bundle.labels, case.volume.grid.voxel_volume_ml, [])
     known, tumour = case.truth != case.ignore, np.isin(labels, bundle.tumour_values)
     overlap = {
         label.name: dice(labels > 0, case.truth > 0)

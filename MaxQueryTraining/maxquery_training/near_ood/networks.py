@@ -9,7 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 
 from maxquery.bundle import Bundle
-from maxquery.prediction import build_network
+from maxquery.network_run import build_network
 from maxquery_training.checkpoints import read_checkpoint
 from maxquery_training.export import bundle_labels, plans_bundle
 from maxquery_training.folders import DatasetFiles

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from maxquery.bundle import Bundle
+from maxquery.lattice import cut
 from maxquery.model_grid import ModelGrid
-from maxquery.prediction import model_input
-from maxquery.windows import cut
+from maxquery.network_run import model_input
 from maxquery_training.label_scheme import ORGAN
 from maxquery_training.labelled_case import LabelledCase, model_labels
 

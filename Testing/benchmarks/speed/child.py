@@ -72,7 +72,7 @@ def ours(
     start = time.perf_counter()
     scores = [SCORES["maxquery"]] if ood else []
     labels, maps, clusters = infer(volume, bundle, scores, parameters, silent, log, network)
-    keep_organ(labels, bundle.labels, volume.grid, log.warnings)
+    keep_organ(labels, bundle.labels, volume.grid.voxel_volume_ml, log.warnings)
     if ood:
         began = time.perf_counter()
         table = CalibrationTable.from_samples(maps[0][labels > 0])

@@ -1,7 +1,7 @@
 """The paper's liver model in size, and nnU-Net's own network beside it; neither is trained.
 
 They compute what trained ones would. What they say of the organ is overruled by a rule that the benchmark's CT is made
-for, in which the liver is as bright as nothing else: so there is an organ to follow, at the cost of one comparison.
+for, in which the liver is as bright as nothing else: so there is an organ to find, at the cost of one comparison.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from maxquery.labels import Label
 from maxquery.network import Architecture, MaxQueryNet, Output
 
 SPACING_ZYX_MM, PATCH_ZYX = (3.0, 0.76, 0.76), (40, 192, 224)
-ORGAN_HU, OTHERS_AT_MOST_HU = 240.0, 200.0
+ORGAN_HU, OTHERS_AT_MOST_HU = 130.0, 110.0
 MEAN_HU, STD_HU, WINDOW_HU = 75.0, 60.0, (-160.0, 240.0)
 LABELS = (Label(0, "background", "background", (0, 0, 0)), Label(1, "liver", "organ", (221, 130, 101)),
           *(Label(k, f"type {k}", "tumour", (200, 60, 60)) for k in range(2, 7)))  # fmt: skip

@@ -1,0 +1,46 @@
+"""Where the organ is, found by a small model, so that a large one need not compute all of the patient."""
+
+import numpy as np
+
+from maxquery.boxes import WHOLE, Box, grown
+from maxquery.bundle import Bundle, find_bundle, load_bundle
+from maxquery.errors import InputError
+from maxquery.model_grid import ModelGrid
+from maxquery.network_run import build_network, check_channels, foreground, patient_input, run_network
+from maxquery.organ import largest_piece
+from maxquery.parameters import PredictionParameters, Report, RunLog, silent
+from maxquery.volume import Volume
+
+MARGIN_MM = 20.0
+
+
+def organ_part(
+    volume: Volume, bundle: Bundle, grid: ModelGrid, parameters: PredictionParameters, report: Report, log: RunLog
+) -> Box:
+    """The part of `grid`, the bundle's, that holds the organ and 20 mm around it; all where none is found.
+
+    A box too small cuts nothing: see `stitch`. Raises InputError where `parameters.locator` knows another organ, or
+    other phases.
+    """
+    locator = load_bundle(find_bundle(parameters.locator))
+    wanted, known = (_organs(model) for model in (bundle, locator))
+    if wanted != known:
+        raise InputError(
+            "locator", f"The locator '{locator.name}' finds {known}, and the model '{bundle.name}' segments {wanted}.",
+            "Choose a locator for the same organ, or compute the whole CT.",
+        )  # fmt: skip
+    report("locate", 0.0, f"Looking for the {wanted}")
+    check_channels(volume, locator)
+    small, image, body = patient_input(volume, locator)
+    answer = run_network(build_network(locator), image, body, locator, [], parameters, silent, RunLog())
+    voxel_ml = float(np.prod(locator.spacing_zyx_mm)) / 1000
+    found = largest_piece(foreground(answer.channels).cpu().numpy(), voxel_ml)
+    if found is None:
+        log.warnings.append(f"'{locator.name}' found no {wanted}, so the whole CT was computed.")
+        return WHOLE
+    margin = np.ceil(MARGIN_MM / np.array(locator.spacing_zyx_mm)).astype(int)
+    return grid.over(small, grown(found[0], margin.tolist(), small.shape_zyx))
+
+
+def _organs(bundle: Bundle) -> str:
+    return ", ".join(label.name for label in bundle.labels if label.role == "organ")
