@@ -18,7 +18,7 @@ NETWORKS = {
     "nnU-Net": {"kind": "nnunet"},
     "nnU-Net with dropout": {"kind": "dropout"},
     "SynthCP": {"kind": "synthesis"},
-    "ensemble": {"kind": "ensemble"},
+    "ensemble": {"kind": "ensemble", "members": 2},
     "MaxQuery without QD": {"kind": "maxquery", "changes": {"qd_weight": 0.0}},
     "MaxQuery": {"kind": "maxquery"},
     "Swin UNETR": {"kind": "swin"},
@@ -111,7 +111,7 @@ def test_what_is_measured_already_is_not_measured_again(folder, report):
 
 
 def test_the_report_reads_as_tables_and_shows_what_it_speaks_of(folder):
-    text = (folder / "report" / "REPORT.md").read_text()
+    text = (folder / "report" / "REPORT.md").read_text("utf-8")
     assert "## Table 1" in text and "| MaxQuery |" in text and "nan" not in text
     for file in ("figure4.png", "figure5.png", "figure6_with_qd.png", "figure6_without_qd.png"):
         assert file in text and (folder / "report" / file).stat().st_size > 10_000

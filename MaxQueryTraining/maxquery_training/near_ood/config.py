@@ -14,23 +14,26 @@ from maxquery_training.dataset import TrainingCase
 from maxquery_training.label_scheme import ORGAN
 from maxquery_training.lesions.types import OUTLIERS
 from maxquery_training.near_ood.data import Data, Run
+from maxquery_training.near_ood.deep_ensemble import MEMBERS
+from maxquery_training.near_ood.methods import METHODS
 from maxquery_training.near_ood.planted_data import PlantedData
 from maxquery_training.near_ood.prepared_data import PreparedData
 from maxquery_training.planting import UNKNOWN_TUMOUR
 from maxquery_training.preset import PRESETS, Preset, as_tuples
 
-NETWORKS = ("nnunet", "dropout", "synthesis", "ensemble", "swin", "transunet", "maxquery")
 _HOW = ("copies", "weight", "above", "below")
 _MEANINGS = {"organ": ORGAN, "unknown": UNKNOWN_TUMOUR}
 
 
 @dataclass(frozen=True)
 class Network:
-    """One network to train: `kind` is one of `NETWORKS`, `changes` what differs from the preset."""
+    """One network to train: `kind` is one of `METHODS`, `changes` what differs from the preset; `members` of an
+    ensemble."""
 
     name: str
     kind: str
     changes: Mapping[str, Any]
+    members: int = MEMBERS
 
 
 @dataclass(frozen=True)
@@ -180,8 +183,12 @@ def _run(entry: Json, patients: Sequence[str]) -> Run:
 
 
 def _network(name: str, entry: Json) -> Network:
-    kind = entry["kind"].one_of(NETWORKS)
-    return Network(name, kind, _changes(entry["changes"]) if "changes" in entry.object() else {})
+    entry.only(("kind", "changes", "members"))
+    given = entry.object()
+    return Network(
+        name, entry["kind"].one_of(tuple(METHODS)), _changes(entry["changes"]) if "changes" in given else {},
+        entry["members"].integer(least=2) if "members" in given else MEMBERS,
+    )  # fmt: skip
 
 
 def _changes(entry: Json) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from maxquery_training.checkpoints import read_checkpoint
 from maxquery_training.export import bundle_labels, plans_bundle
 from maxquery_training.folders import DatasetFiles
 from maxquery_training.near_ood.config import Network
-from maxquery_training.near_ood.deep_ensemble import MEMBERS, EnsembleNet
+from maxquery_training.near_ood.deep_ensemble import EnsembleNet
 from maxquery_training.near_ood.monte_carlo_dropout import DropoutNet
 from maxquery_training.near_ood.resynthesis import CompareNet, SynthesisTrainer
 from maxquery_training.near_ood.segmenters import FromScratchTrainer, SegmentingNet, SwinTrainer, TransUNetTrainer
@@ -51,7 +51,9 @@ class Networks:
         if network.kind != "ensemble":
             return [network]
         seed = self.plans["maxquery"]["seed"]
-        others = [Network(f"{network.name} {i}", "member", {"seed": seed + 1000 * i}) for i in range(1, MEMBERS)]
+        others = [
+            Network(f"{network.name} {i}", "member", {"seed": seed + 1000 * i}) for i in range(1, network.members)
+        ]
         return [self.stock, *others]
 
     def _train(self, part: Network) -> Path:
