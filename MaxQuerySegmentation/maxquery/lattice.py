@@ -11,6 +11,7 @@ from maxquery.boxes import WHOLE, Box
 
 Start = tuple[int, int, int]
 Index = tuple[int, int, int]
+_RIM = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -49,23 +50,21 @@ class Lattice:
         """The part of the volume that a window holds."""
         return tuple(slice(s, s + n) for s, n in zip(self.start(index), self.patch_zyx, strict=True))
 
-    def nearer_to_neighbours(self, index: Index) -> Iterator[tuple[Index, Box]]:
-        """Each neighbour that shares a face with a window, and the part of this window that lies nearer to the middle
-        of the neighbour."""
+    def rims(self, index: Index) -> Iterator[tuple[Index, Box]]:
+        """Each neighbour across a face of a window, and the rim of this window along that face: an organ that shows
+        there goes on in the neighbour."""
         for axis, (starts, patch) in enumerate(zip(self.starts, self.patch_zyx, strict=True)):
-            for step in (-1, 1):
-                other = index[axis] + step
+            rim = max(1, round(_RIM * patch))
+            for other, side in ((index[axis] - 1, slice(0, rim)), (index[axis] + 1, slice(patch - rim, patch))):
                 if 0 <= other < len(starts):
-                    offset = starts[other] - starts[index[axis]]
-                    side = slice((patch + offset) // 2, patch) if step > 0 else slice(0, (patch + offset + 1) // 2)
-                    neighbour = (*index[:axis], other, *index[axis + 1 :])
-                    yield neighbour, (*WHOLE[:axis], side, *WHOLE[axis + 1 :])
+                    yield (*index[:axis], other, *index[axis + 1 :]), (*WHOLE[:axis], side, *WHOLE[axis + 1 :])
 
 
 def axis_starts(size: int, patch: int, step: float, part: slice = slice(None)) -> tuple[tuple[int, ...], range]:
     """Where windows of `patch` voxels begin on an axis of `size`, and which of these cover `part`.
 
-    There they are spread evenly, at most `step` patches apart, and so on to both ends.
+    There they are spread evenly, at most `step` patches apart, and so on to both ends. A part that all but reaches an
+    end reaches it, so that no two windows are nearly the same.
 
     >>> axis_starts(100, 40, 0.5)
     ((0, 20, 40, 60), range(0, 4))
@@ -73,8 +72,8 @@ def axis_starts(size: int, patch: int, step: float, part: slice = slice(None)) -
     ((0, 15, 35, 45, 60), range(2, 4))
     """
     first, last, _ = part.indices(size)
-    first = min(first, size - patch)
-    last = max(last, first + patch)
+    first = min(first, size - patch) if first > _RIM * patch else 0
+    last = max(last, first + patch) if last < size - _RIM * patch else size
     inside = np.linspace(first, last - patch, 1 + int(np.ceil((last - first - patch) / (patch * step))))
     apart = max(1, int(patch * step))
     below = [max(start, 0) for start in range(first - apart, -apart, -apart)][::-1]

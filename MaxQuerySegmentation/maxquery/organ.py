@@ -17,10 +17,14 @@ def largest_piece(inside: np.ndarray, voxel_ml: float) -> tuple[Box, np.ndarray]
     if box is None:
         return None
     pieces = cc3d.connected_components(inside[box], connectivity=6)
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    largest = int(sizes.argmax())
-    return (box, pieces == largest) if sizes[largest] * voxel_ml >= LEAST_ORGAN_ML else None
+    statistics = cc3d.statistics(pieces)
+    sizes = statistics["voxel_counts"][1:]
+    largest = 1 + int(sizes.argmax())
+    if sizes[largest - 1] * voxel_ml < LEAST_ORGAN_ML:
+        return None
+    within = statistics["bounding_boxes"][largest]
+    around = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(box, within, strict=True))
+    return around, pieces[within] == largest
 
 
 def keep_organ(labels: np.ndarray, label_table: tuple[Label, ...], voxel_ml: float, warnings: list[str]) -> None:

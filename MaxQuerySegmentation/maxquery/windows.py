@@ -78,7 +78,7 @@ def stitch(
 
     `compute`: `(C, Z, Y, X)` to channels `(channels, Z, Y, X)` and owners `(Z, Y, X)`. Windows without any of `body`
     `(Z, Y, X)` bool are left out. Those that cover `part` come first; further ones only where the organ goes on, so
-    that nothing of it is cut: where `shows_organ` says yes to the channels of what a neighbour sees more centrally.
+    that nothing of it is cut: across a face along which `shows_organ` says yes to the channels of the window's rim.
     An image smaller than the patch is padded with its own minimum, and the padding cut off again.
     """
     shape, image = tuple(image.shape[1:]), padded(image, patch_zyx)
@@ -89,7 +89,7 @@ def stitch(
     for index in queue:
         answer, owner = compute(image[(slice(None), *lattice.box(index))])
         stitcher.add(lattice.start(index), answer, owner)
-        nearer = lattice.nearer_to_neighbours(index)
-        queue.grow(neighbour for neighbour, box in nearer if shows_organ(answer[(slice(None), *box)]))
+        rims = lattice.rims(index)
+        queue.grow(neighbour for neighbour, rim in rims if shows_organ(answer[(slice(None), *rim)]))
         advance(queue.fraction)
     return stitcher.result().cropped(shape)

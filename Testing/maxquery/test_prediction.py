@@ -201,11 +201,11 @@ def test_windows_cover_every_voxel_and_never_leave_the_volume_and_the_first_ones
     assert seen.all() and first[part].all()
 
 
-def test_what_lies_nearer_to_a_neighbour_is_told_for_every_face():
-    lattice = Lattice.over((10, 8, 26), (10, 8, 10), 0.8)
-    assert lattice.starts == ((0,), (0,), (0, 8, 16))
-    around = {neighbour: box[2] for neighbour, box in lattice.nearer_to_neighbours((0, 0, 1))}
-    assert around == {(0, 0, 0): slice(0, 1), (0, 0, 2): slice(9, 10)}
+def test_a_window_has_a_rim_towards_each_neighbour():
+    lattice = Lattice.over((32, 16, 80), (32, 16, 32), 0.75)
+    assert lattice.starts == ((0,), (0,), (0, 24, 48))
+    rims = {neighbour: box[2] for neighbour, box in lattice.rims((0, 0, 1))}
+    assert rims == {(0, 0, 0): slice(0, 2), (0, 0, 2): slice(30, 32)}
 
 
 def test_what_is_stitched_does_not_grow_with_the_number_of_queries():

@@ -15,6 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import paper_size
 
+from maxquery import backend
 from maxquery.anomaly import SCORES
 from maxquery.bundle import load_bundle
 from maxquery.calibration import CalibrationTable
@@ -67,6 +68,8 @@ def ours(
     array: np.ndarray, spacing_zyx_mm: np.ndarray, parameters: PredictionParameters, ood: bool
 ) -> dict[str, float]:
     """The engine from the volume in memory to labels, and with `ood` to anomaly, percentile and findings."""
+    # An untrained network has clusters of a voxel or two, which rounding decides on: it may differ, and takes as long.
+    backend.LEAST_RANK_CORRELATION = 0.0
     volume, bundle, log = volume_of(array, spacing_zyx_mm), paper_size.bundle(), RunLog()
     network = paper_size.PaperNet()
     start = time.perf_counter()
