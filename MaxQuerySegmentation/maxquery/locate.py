@@ -8,7 +8,7 @@ from maxquery.errors import InputError
 from maxquery.model_grid import ModelGrid
 from maxquery.network_run import build_network, check_channels, foreground, patient_input, run_network
 from maxquery.organ import largest_piece
-from maxquery.parameters import PredictionParameters, Report, RunLog, silent
+from maxquery.parameters import PredictionParameters, Report, RunLog
 from maxquery.volume import Volume
 
 MARGIN_MM, _SPARE_MM = 20.0, 10.0
@@ -30,10 +30,13 @@ def organ_part(
             "locator", f"The locator '{locator.name}' finds {known}, and the model '{bundle.name}' segments {wanted}.",
             "Choose a locator for the same organ, or compute the whole CT.",
         )  # fmt: skip
-    report("locate", 0.0, f"Looking for the {wanted}")
     check_channels(volume, locator)
+
+    def looking(stage: str, fraction: float, message: str) -> None:
+        report("locate", fraction, f"Looking for the {wanted}")
+
     small, image, body = patient_input(volume, locator)
-    answer = run_network(build_network(locator), image, body, locator, [], parameters, silent, RunLog())
+    answer = run_network(build_network(locator), image, body, locator, [], parameters, looking, RunLog())
     voxel_ml = float(np.prod(locator.spacing_zyx_mm)) / 1000
     found = largest_piece(foreground(answer.channels).cpu().numpy(), voxel_ml)
     if found is None:

@@ -8,7 +8,7 @@ import torch
 
 from maxquery import locate
 from maxquery.bundle import save_bundle
-from maxquery.errors import InputError
+from maxquery.errors import Cancelled, InputError
 from maxquery.labels import Label
 from maxquery.model_grid import ModelGrid
 from maxquery.parameters import PredictionParameters, RunLog, silent
@@ -66,3 +66,11 @@ def test_a_locator_of_another_organ_is_refused(volume, by_locator):
     with pytest.raises(InputError, match="finds liver, and the model 'tiny' segments kidney"):
         predict(volume, kidney, by_locator)
 
+
+def test_looking_for_the_organ_can_be_cancelled(volume, by_locator):
+    def stop(stage, fraction, message):
+        if stage == "locate" and fraction > 0:
+            raise Cancelled()
+
+    with pytest.raises(Cancelled):
+        predict(volume, tiny_bundle(), by_locator, stop)
