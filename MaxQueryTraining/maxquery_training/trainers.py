@@ -10,6 +10,7 @@ from maxquery.errors import InputError
 from maxquery.labels import QueryDistribution
 from maxquery.network import Architecture, MaxQueryNet, Output
 from maxquery_training.checkpoints import FINAL, read_checkpoint
+from maxquery_training.heap import keep_freed_memory
 from maxquery_training.losses import MaxQueryLoss, segmentation_loss
 from maxquery_training.pictures import draw_ownership
 from maxquery_training.preset import Preset
@@ -37,6 +38,8 @@ class BackboneTrainer(ResumableTrainer):
         self.oversample_foreground_percent = self.preset.foreground_share
 
     def on_train_start(self) -> None:
+        if self.device.type == "cpu":
+            keep_freed_memory()
         super().on_train_start()
         if self.current_epoch == 0 and self.backbone_weights is not None:
             self.load_backbone(self.backbone_weights)
