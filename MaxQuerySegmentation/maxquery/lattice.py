@@ -11,7 +11,7 @@ from maxquery.boxes import WHOLE, Box
 
 Start = tuple[int, int, int]
 Index = tuple[int, int, int]
-_RIM = 1 / 16
+_RIM = 1 / 16  # of the patch
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from maxquery.organ import largest_piece
 from maxquery.parameters import PredictionParameters, Report, RunLog
 from maxquery.volume import Volume
 
-MARGIN_MM, _SPARE_MM = 20.0, 10.0
+_MARGIN_MM, _SPARE_MM = 20.0, 10.0
 
 
 def organ_part(
@@ -42,7 +42,7 @@ def organ_part(
     if found is None:
         log.warnings.append(f"'{locator.name}' found no {wanted}, so the whole CT was computed.")
         return WHOLE
-    margin = np.ceil(MARGIN_MM / np.array(locator.spacing_zyx_mm)).astype(int)
+    margin = np.ceil(_MARGIN_MM / np.array(locator.spacing_zyx_mm)).astype(int)
     part = grid.over(small, grown(found[0], margin.tolist(), small.shape_zyx))
     return tuple(
         _fitted(side, patch, int(patch * parameters.step), int(_SPARE_MM / spacing))
