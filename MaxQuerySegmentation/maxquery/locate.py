@@ -1,12 +1,14 @@
 """Where the organ is, found by a small model, so that a large one need not compute all of the patient."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from maxquery.boxes import WHOLE, Box, grown
 from maxquery.bundle import Bundle, find_bundle, load_bundle
 from maxquery.errors import InputError
 from maxquery.model_grid import ModelGrid
-from maxquery.network_run import build_network, check_channels, foreground, patient_input, run_network
+from maxquery.network_run import Slice, build_network, check_channels, foreground, patient_input, run_network
 from maxquery.organ import largest_piece
 from maxquery.parameters import PredictionParameters, Report, RunLog
 from maxquery.volume import Volume
@@ -36,9 +38,9 @@ def organ_part(
         report("locate", fraction, f"Looking for the {wanted}")
 
     small, image, body = patient_input(volume, locator)
-    answer = run_network(build_network(locator), image, body, locator, [], parameters, looking, RunLog())
+    shown = run_network(build_network(locator), image, body, locator, [], parameters, looking, RunLog(), _foreground)
     voxel_ml = float(np.prod(locator.spacing_zyx_mm)) / 1000
-    found = largest_piece(foreground(answer.channels).cpu().numpy(), voxel_ml)
+    found = largest_piece(shown, voxel_ml)
     if found is None:
         log.warnings.append(f"'{locator.name}' found no {wanted}, so the whole CT was computed.")
         return WHOLE
@@ -48,6 +50,11 @@ def organ_part(
         _fitted(side, patch, int(patch * parameters.step), int(_SPARE_MM / spacing))
         for side, patch, spacing in zip(part, bundle.patch_zyx, bundle.spacing_zyx_mm, strict=True)
     )
+
+
+def _foreground(slices: Iterator[Slice]) -> np.ndarray:
+    """`(z, y, x)` bool."""
+    return np.stack([foreground(one.logits).cpu().numpy() for one in slices])
 
 
 def _fitted(side: slice, patch: int, step: int, spare: int) -> slice:

@@ -1,6 +1,6 @@
 """Between the CT's own grid and the model's: reorient, resample, and stream the answer back."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,26 +72,29 @@ class ModelGrid:
             in_plane[start : start + 16] = _scale(slab[:, None], (height, width))[:, 0]
         return _scale(in_plane.view(1, 1, len(source), -1), (depth, height * width)).view(self.whole_zyx)[self.part]
 
-    def slices_out(self, channels: Tensor, box: Box | None = None) -> Iterator[tuple[int, Tensor]]:
-        """Channels `(C, z, y, x)` on the model's grid, one canonical input slice `(C, Y, X)` after another.
+    def slices_out(
+        self, slices: Iterable[Tensor], shown: Callable[[Tensor], Tensor]
+    ) -> Iterator[tuple[int, tuple[slice, slice], Tensor]]:
+        """Slices `(C, y, x)` of the model's grid, as they come, to canonical slices `(C, Y, X)` of the input.
 
-        Linear in all three axes, and constant beyond the grid's part. Holds one slice at a time, whatever the size of
-        the input. `box`: only these slices, and of each only this part.
+        Linear in all three axes, and constant beyond the grid's part. Holds two slices, whatever the size of the
+        input. Gives z and, of that slice, the part along y and x that lies between voxels which `shown` says `(y, x)`;
+        nothing of a slice without any.
         """
-        z_range, y_range, x_range = box or tuple(slice(0, size) for size in self.canonical_shape)
-        for z in range(z_range.start, z_range.stop):
-            between = _lerp(channels, 1, self._neighbours(0, slice(z, z + 1)))[:, 0].float()
-            yield z, _lerp(_lerp(between, 1, self._neighbours(1, y_range)), 2, self._neighbours(2, x_range))
-
-    def box_out(self, mask: Tensor) -> Box:
-        """The canonical box outside which no input voxel lies between voxels of `mask` `(z, y, x)`."""
-        sides = []
-        for axis, size in enumerate(self.canonical_shape):
-            hits = mask.any(dim=[other for other in range(3) if other != axis]).nonzero().cpu()
-            below, above, _ = self._neighbours(axis, slice(0, size))
-            inside = ((above >= hits.min()) & (below <= hits.max())).nonzero() if len(hits) else hits
-            sides.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0))
-        return tuple(sides)
+        (below, above, share), of_y, of_x = map(self._neighbours, range(3))
+        z, before = 0, None
+        for number, now in enumerate(slices):
+            after = now, shown(now)
+            before = before or after
+            while z < len(above) and above[z] <= number:
+                (first, first_shown), (second, second_shown) = (after if below[z] == number else before), after
+                hit_y, hit_x = _sides(first_shown | second_shown)
+                y, x = _between(of_y, hit_y), _between(of_x, hit_x)
+                if y.start < y.stop:
+                    slice_z = torch.lerp(first, second, float(share[z]))
+                    yield z, (y, x), _lerp(_lerp(slice_z, 1, [t[y] for t in of_y]), 2, [t[x] for t in of_x])
+                z += 1
+            before = after
 
     def nearest_out(self, values: np.ndarray, out: np.ndarray) -> None:
         """Fills `out` `(Z, Y, X)`, on the input's grid, with the nearest of `values` `(z, y, x)`; else with 0."""
@@ -111,12 +114,13 @@ class ModelGrid:
     def canonical_shape(self) -> tuple[int, int, int]:
         return tuple(self.input_shape_zyx[axis] for axis in self.axes)
 
-    def _neighbours(self, axis: int, part: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """For each canonical input index in `part` of an axis: the two indices of the grid's part around it, and how
-        far it lies from the first."""
+    def _neighbours(self, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        """For each canonical input index of an axis: the two indices of the grid's part around it, and how far it lies
+        from the first."""
         whole, first, count = self.whole_zyx[axis], self.first_zyx[axis], self.shape_zyx[axis]
-        centres = torch.arange(part.start, part.stop, dtype=torch.float64) + 0.5
-        position = (centres * whole / self.canonical_shape[axis] - 0.5 - first).clamp(0, count - 1)
+        size = self.canonical_shape[axis]
+        centres = torch.arange(size, dtype=torch.float64) + 0.5
+        position = (centres * whole / size - 0.5 - first).clamp(0, count - 1)
         below = position.long()
         return below, (below + 1).clamp(max=count - 1), (position - below).float()
 
@@ -127,7 +131,21 @@ def _scale(images: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def _lerp(source: Tensor, dim: int, neighbours: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def _sides(mask: Tensor) -> list[Tensor]:
+    """Of `mask` `(y, x)`: the indices along y, and along x, with anything."""
+    return [mask.any(dim=1 - axis).nonzero().cpu() for axis in (0, 1)]
+
+
+def _between(neighbours: Sequence[Tensor], hits: Tensor) -> slice:
+    """The input indices whose neighbours lie between the first and the last of `hits`, or on them."""
+    below, above, _ = neighbours
+    if not len(hits):
+        return slice(0, 0)
+    inside = ((above >= hits[0]) & (below <= hits[-1])).nonzero()
+    return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
+
+
+def _lerp(source: Tensor, dim: int, neighbours: Sequence[Tensor]) -> Tensor:
     """`source`, of whose `dim` each index becomes what lies between two."""
     below, above, share = (t.to(source.device) for t in neighbours)
     if not share.any():

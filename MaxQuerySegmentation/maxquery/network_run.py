@@ -1,6 +1,7 @@
 """A bundle's network over a whole CT, on the model's own grid."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,9 +20,23 @@ from maxquery.model_grid import ModelGrid
 from maxquery.network import Architecture, MaxQueryNet
 from maxquery.parameters import PredictionParameters, Report, RunLog
 from maxquery.volume import Volume
-from maxquery.windows import Stitched, stitch
+from maxquery.windows import stitch
 
 _SHOWN_ML = 1.0  # of organ and tumours: what makes a neighbouring window worth a look
+_T = TypeVar("_T")
+
+
+class Slice(NamedTuple):
+    """What the network says of a slice of the model's grid.
+
+    `inside` bool `(Y, X)`: where the patient is and a window came; elsewhere the segmentation `logits` `(K, Y, X)` are
+    the background's. `scores` `(scores, Y, X)`; `owner` uint8 `(Y, X)`: the owning query + 1, 0 where no window came.
+    """
+
+    logits: Tensor
+    scores: Tensor
+    owner: Tensor
+    inside: Tensor
 
 
 def build_network(bundle: Bundle) -> MaxQueryNet:
@@ -72,18 +87,20 @@ def patient_input(volume: Volume, bundle: Bundle) -> tuple[ModelGrid, Tensor, Te
 
 def run_network(
     network: nn.Module, image: Tensor, body: Tensor, bundle: Bundle, scores: Sequence[Score],
-    parameters: PredictionParameters, report: Report, log: RunLog, part: Box = WHOLE,
-) -> Stitched:  # fmt: skip
-    """Segmentation logits, one map a score, and owners, of `patient_input`'s image and body.
+    parameters: PredictionParameters, report: Report, log: RunLog, receive: Callable[[Iterator[Slice]], _T],
+    part: Box = WHOLE,
+) -> _T:  # fmt: skip
+    """What `receive` makes of the slices of `patient_input`'s image and body, from the first to the last.
 
-    With `part`, only of that part and of what else shows the organ. Elsewhere, and around the patient, the label is
-    background and each map has its lowest score in the patient.
+    It is called anew where memory did not suffice. With `part`, only that part and what else shows the organ are
+    computed.
     """
     for device, keep_on in _footprints(parameters.device):
         log.device = _device_name(device)
         try:
-            stitched = _run_on(device, keep_on, network, image, body, bundle, scores, parameters, report, log, part)
-            return _completed(stitched, body, len(bundle.labels))
+            return receive(
+                _run_on(device, keep_on, network, image, body, bundle, scores, parameters, report, log, part)
+            )
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             log.warnings.append(f"{log.device} ran out of memory; trying with less.")
@@ -92,7 +109,7 @@ def run_network(
     )
 
 
-def _run_on(device, keep_on, network, image, body, bundle, scores, parameters, report, log, part) -> Stitched:
+def _run_on(device, keep_on, network, image, body, bundle, scores, parameters, report, log, part) -> Iterator[Slice]:
     classes = len(bundle.labels)
     report("network", 0.0, "Preparing the network")  # for seconds, the first time that OpenVINO does
     windows = [window for _, window in cut(image, bundle.patch_zyx, parameters.step)]
@@ -109,10 +126,14 @@ def _run_on(device, keep_on, network, image, body, bundle, scores, parameters, r
     def advance(fraction: float) -> None:
         report("network", fraction, f"Segmenting on {log.device}")
 
-    return stitch(
+    slices = stitch(
         image, bundle.patch_zyx, parameters.step, classes + len(scores), backend.compute, keep_on, advance, body,
         part, shows_organ,
     )  # fmt: skip
+    for (channels, owner), patient in zip(slices, body, strict=True):
+        inside, logits = patient.to(owner.device) & (owner > 0), channels[:classes]
+        logits.masked_fill_(~inside, 0.0)[0].masked_fill_(~inside, 1.0)
+        yield Slice(logits, channels[classes:], owner, inside)
 
 
 def _footprints(wanted: str) -> Iterator[tuple[torch.device, torch.device]]:
@@ -128,17 +149,6 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _completed(stitched: Stitched, body: Tensor, classes: int) -> Stitched:
-    """In place: background and the lowest score around the patient and where no window came."""
-    channels, inside = stitched.channels, body.to(stitched.channels.device) & (stitched.owner > 0)
-    channels[:classes].masked_fill_(~inside, 0.0)
-    channels[0].masked_fill_(~inside, 1.0)
-    if inside.any():
-        for scores in channels[classes:]:
-            scores.masked_fill_(~inside, scores[inside].min())
-    return stitched
-
-
 def foreground(logits: Tensor) -> Tensor:
-    """Where any class but the background has the largest of logits `(K, Z, Y, X)`."""
+    """Where any class but the background has the largest of logits `(K, ...)`."""
     return logits[1:].amax(dim=0) > logits[0]

@@ -1,20 +1,20 @@
 """From a CT to labels, anomaly and owning queries on the CT's own grid."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maxquery.anomaly import SCORES, Score
 from maxquery.boxes import WHOLE
 from maxquery.bundle import Bundle
 from maxquery.findings import find, search_box
 from maxquery.locate import organ_part
-from maxquery.model_grid import ModelGrid
-from maxquery.network_run import build_network, check_channels, foreground, patient_input, run_network
+from maxquery.network_run import build_network, check_channels, patient_input, run_network
 from maxquery.organ import keep_organ
 from maxquery.parameters import PredictionParameters, Report, RunLog, silent, timed
+from maxquery.restoring import Received
 from maxquery.result import CaseScore, Prediction
 from maxquery.volume import Volume
 
@@ -68,12 +68,11 @@ def infer(
         with timed(log, "locate"):
             part = organ_part(volume, bundle, grid, parameters, report, log)
     with timed(log, "network"):
-        stitched = run_network(network, image, body, bundle, scores, parameters, report, log, part)
+        received = run_network(
+            network, image, body, bundle, scores, parameters, report, log, partial(Received.of, grid), part
+        )
     with timed(log, "restore"):
-        labels, maps = _restore(grid, stitched.channels, len(bundle.labels), volume.grid.shape_zyx, report)
-        clusters = np.empty(volume.grid.shape_zyx, np.uint8)
-        grid.nearest_out(stitched.owner.cpu().numpy(), clusters)
-    return labels, maps, clusters
+        return received.labels, list(received.maps(report)), received.clusters()
 
 
 def case_score(labels: np.ndarray, anomaly: np.ndarray, bundle: Bundle) -> CaseScore | None:
@@ -83,24 +82,3 @@ def case_score(labels: np.ndarray, anomaly: np.ndarray, bundle: Bundle) -> CaseS
         return None
     raw = float(anomaly[tumour].mean(dtype=np.float64))
     return CaseScore(raw, float(bundle.calibration.percentile(np.array([raw]))[0]))
-
-
-def _restore(
-    grid: ModelGrid, channels: Tensor, classes: int, shape_zyx: tuple[int, int, int], report: Report
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Labels uint8 and raw maps float16 on the input's grid; `channels` never exist there as a whole."""
-    labels = np.zeros(shape_zyx, np.uint8)
-    maps = [np.empty(shape_zyx, np.float16) for _ in range(len(channels) - classes)]
-    labels_out, maps_out = grid.canonical(labels), [grid.canonical(scores) for scores in maps]
-    # Between voxels whose largest logit is the background's, the background's is the largest.
-    box = grid.box_out(foreground(channels[:classes]))
-    for z, logits in grid.slices_out(channels[:classes], box):
-        labels_out[(z, *box[1:])] = logits.max(dim=0).indices.to(torch.uint8).cpu().numpy()
-        report("restore", (z + 1) / len(labels_out) / 2, "Back to the CT's own grid")
-    for scores, whole, out in zip(channels[classes:], maps, maps_out, strict=True):
-        whole[:] = lowest = float(scores.min())
-        box = grid.box_out(scores > lowest)  # around the patient a map is constant
-        for z, (values,) in grid.slices_out(scores[None], box):
-            out[(z, *box[1:])] = values.cpu().numpy()
-            report("restore", 0.5 + (z + 1) / len(labels_out) / 2, "Back to the CT's own grid")
-    return labels, maps

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from maxquery.lattice import Index
 
@@ -34,6 +35,11 @@ class WindowQueue:
             if index in self.waiting:
                 self.waiting.remove(index)
                 self.queue.append(index)
+
+    @property
+    def possible(self) -> Iterator[Index]:
+        """Those that are still to come, or may be asked for."""
+        return chain(self.queue, self.waiting)
 
     @property
     def fraction(self) -> float:

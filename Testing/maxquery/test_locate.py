@@ -11,10 +11,10 @@ from maxquery.bundle import save_bundle
 from maxquery.errors import Cancelled, InputError
 from maxquery.labels import Label
 from maxquery.model_grid import ModelGrid
+from maxquery.network_run import Slice
 from maxquery.parameters import PredictionParameters, RunLog, silent
 from maxquery.prediction import predict
 from maxquery.volume import Grid, Volume
-from maxquery.windows import Stitched
 
 from .networks import tiny_bundle
 
@@ -36,9 +36,10 @@ def test_the_part_of_the_models_grid_holds_the_organ_and_up_to_20_mm_around_it(v
     cube = (slice(12, 18), slice(14, 22), slice(20, 28))
 
     def says_cube(network, image, body, *rest):
-        channels = torch.zeros(3, *image.shape[1:])
-        channels[1][cube] = channels[1][1, 2, 3] = 1.0
-        return Stitched(channels, torch.ones(image.shape[1:]))
+        logits = torch.zeros(3, *image.shape[1:])
+        logits[1][cube] = logits[1][1, 2, 3] = 1.0
+        receive = rest[-1]
+        return receive(Slice(of_slice, of_slice[:0], body[0], body[0]) for of_slice in logits.unbind(1))
 
     monkeypatch.setattr(locate, "run_network", says_cube)
     monkeypatch.setattr("maxquery.organ.LEAST_ORGAN_ML", 10.0)

@@ -19,6 +19,7 @@ from maxquery.volume import Grid, Volume
 from maxquery.windows import Stitcher, stitch
 
 from .networks import LABELS, PATCH, tiny_bundle
+from .slices import everywhere, stacked
 
 CPU = torch.device("cpu")
 ACCURATE = PredictionParameters(device="cpu", quality="accurate")
@@ -58,7 +59,7 @@ def test_a_linear_ramp_survives_the_way_to_the_models_grid_and_back():
     mapping = ModelGrid.of(grid, (4.0, 2.0, 2.0))
     small = mapping.resample_in(ramp)
     back = np.empty_like(ramp)
-    for z, full in mapping.slices_out(small[None]):
+    for z, _, full in mapping.slices_out(small[:, None], everywhere):
         mapping.canonical(back)[z] = full[0].numpy()
     inside = (slice(3, -3),) * 3
     # The averaging kernel has few samples, so a position may be off by a few hundredths of a voxel (2 units).
@@ -75,12 +76,11 @@ def test_streamed_slices_are_the_trilinear_image_and_a_labels_box_misses_nothing
     channels = torch.rand(2, *source, generator=generator)
     channels[0] = (channels[0] > 0.9).float()
     expected = torch.nn.functional.interpolate(channels[None], size, mode="trilinear")[0]
-    for z, plane in mapping.slices_out(channels):
-        torch.testing.assert_close(plane, expected[:, z], atol=1e-5, rtol=0)
-    z, y, x = mapping.box_out(channels[0] > 0)
-    for inside_z, plane in mapping.slices_out(channels, (z, y, x)):
-        torch.testing.assert_close(plane, expected[:, inside_z, y, x], atol=1e-5, rtol=0)
-    expected[0, z, y, x] = 0
+    whole = [plane for _, _, plane in mapping.slices_out(channels.unbind(1), everywhere)]
+    torch.testing.assert_close(torch.stack(whole, dim=1), expected, atol=1e-5, rtol=0)
+    for z, (y, x), plane in mapping.slices_out(channels.unbind(1), lambda one: one[0] > 0):
+        torch.testing.assert_close(plane, expected[:, z, y, x], atol=1e-5, rtol=0)
+        expected[0, z, y, x] = 0
     assert expected[0].abs().max() < 1e-6
 
 
@@ -150,8 +150,8 @@ def test_a_part_of_the_models_grid_answers_like_the_whole_where_it_lies(size, so
     # Both ends of an input voxel's interpolation lie in the part where it leaves a map of ones as it is.
     ones = torch.zeros_like(values)
     ones[(slice(None), *part.part)] = 1
-    slices = zip(whole.slices_out(values), part.slices_out(cut), whole.slices_out(ones), strict=True)
-    for (_, expected), (_, found), (_, share) in slices:
+    slices = (grid.slices_out(of.unbind(1), everywhere) for grid, of in ((whole, values), (part, cut), (whole, ones)))
+    for (*_, expected), (*_, found), (*_, share) in zip(*slices, strict=True):
         torch.testing.assert_close(found[share == 1], expected[share == 1])
     expected, found = np.zeros(size), np.ones(size)
     whole.nearest_out((values * ones)[0].numpy(), expected)
@@ -169,10 +169,10 @@ def test_one_window_is_stitched_to_what_the_network_said_of_it():
             output = network(cut[None])
         return output.segmentation[0], output.responses[0].argmax(0)
 
-    stitched = stitch(image, PATCH, 0.5, len(LABELS), window, CPU, lambda fraction: None)
+    channels, owner = stacked(stitch(image, PATCH, 0.5, len(LABELS), window, CPU, lambda fraction: None))
     expected, expected_owner = window(image)
-    torch.testing.assert_close(stitched.channels, expected)
-    assert (stitched.owner == expected_owner + 1).all()
+    torch.testing.assert_close(channels, expected)
+    assert (owner == expected_owner + 1).all()
 
 
 def test_a_volume_smaller_than_the_window_is_padded_and_cut_back():
@@ -208,10 +208,27 @@ def test_a_window_has_a_rim_towards_each_neighbour():
     assert rims == {(0, 0, 0): slice(0, 2), (0, 0, 2): slice(30, 32)}
 
 
-def test_what_is_stitched_does_not_grow_with_the_number_of_queries():
-    stitcher = Stitcher(len(LABELS) + 1, (20, 30, 40), CPU)
-    held = sum(t.numel() * t.element_size() for t in vars(stitcher).values())
-    assert held == 20 * 30 * 40 * (4 * (len(LABELS) + 1) + 4 + 4 + 1)
+def test_what_is_stitched_grows_neither_with_the_number_of_queries_nor_with_the_slices_that_are_done():
+    stitcher, most = Stitcher(len(LABELS) + 1, (30, 40), CPU), 0
+    for z in range(0, 200, 4):
+        stitcher.add((z, 0, 0), torch.ones(len(LABELS) + 1, 8, 30, 40), torch.zeros(8, 30, 40, dtype=torch.uint8))
+        held = [t for one in stitcher.slices.values() for t in vars(one).values()]
+        most = max(most, sum(t.numel() * t.element_size() for t in held))
+        for done in range(z, z + 4):
+            stitcher.take(done)
+    assert most == 8 * 30 * 40 * (4 * (len(LABELS) + 1) + 4 + 4 + 1)
+
+
+def test_a_slice_comes_as_soon_as_no_window_can_touch_it():
+    windows, image = [], torch.randn(1, 5 * PATCH[0], *PATCH[1:])
+
+    def window(cut):
+        windows.append(cut)
+        return torch.ones(2, *PATCH), torch.zeros(PATCH, dtype=torch.uint8)
+
+    slices = stitch(image, PATCH, 1.0, 2, window, CPU, lambda fraction: None)
+    computed = [len(windows) for _ in slices]
+    assert computed == [1 + z // PATCH[0] for z in range(5 * PATCH[0])]
 
 
 def test_the_same_input_gives_the_same_bits():

@@ -15,6 +15,7 @@ from maxquery.segmentation_file import write_nrrd
 from maxquery.volume import Grid, Volume
 
 from .networks import DISTRIBUTION, PATCH, tiny_bundle
+from .slices import everywhere
 
 ACCURATE = PredictionParameters(device="cpu", quality="accurate")
 OBLIQUE = Rotation.from_euler("xyz", (8, -14, 100), degrees=True).as_matrix() @ np.diag([1, -1, 1])
@@ -32,7 +33,7 @@ def test_a_voxel_of_the_models_grid_knows_its_place_in_the_patient():
     zyx = np.stack(np.meshgrid(*[np.arange(n) for n in grid.shape_zyx], indexing="ij"), axis=-1)
     places = torch.from_numpy(zyx[..., ::-1] @ to_ras[:3, :3].T + to_ras[:3, 3]).permute(3, 0, 1, 2)
     back = np.empty((*volume.grid.shape_zyx, 3))
-    for z, of_slice in grid.slices_out(places):  # linear, as the way back to the CT is
+    for z, _, of_slice in grid.slices_out(places.unbind(1), everywhere):  # linear, as the way back to the CT is
         grid.canonical(back[..., 0])[z], grid.canonical(back[..., 1])[z], grid.canonical(back[..., 2])[z] = of_slice
     inside = (slice(2, -2),) * 3
     zyx = np.stack(np.meshgrid(*[np.arange(n) for n in volume.grid.shape_zyx], indexing="ij"), axis=-1)

@@ -18,6 +18,7 @@ from maxquery.window_queue import WindowQueue
 from maxquery.windows import stitch
 
 from .networks import LABELS, PATCH, tiny_bundle, tiny_network
+from .slices import stacked
 
 CPU = torch.device("cpu")
 needs_openvino = pytest.mark.skipif(not openvino_backend.is_installed(), reason="openvino is not installed")
@@ -43,10 +44,10 @@ def test_windows_without_any_of_the_patient_are_not_computed():
     image = torch.randn(1, PATCH[0], PATCH[1], 6 * PATCH[2])
     body = torch.zeros(image.shape[1:], dtype=torch.bool)
     body[..., : PATCH[2]] = True
-    stitched = stitch(image, PATCH, 1.0, 2, compute, CPU, lambda fraction: None, body)
+    channels, owner = stacked(stitch(image, PATCH, 1.0, 2, compute, CPU, lambda fraction: None, body))
     assert len(computed) == 1
-    assert (stitched.owner[..., : PATCH[2]] == 1).all() and (stitched.owner[..., PATCH[2] :] == 0).all()
-    assert (stitched.channels[..., PATCH[2] :] == 0).all()
+    assert (owner[..., : PATCH[2]] == 1).all() and (owner[..., PATCH[2] :] == 0).all()
+    assert (channels[..., PATCH[2] :] == 0).all()
 
 
 def test_an_organ_is_followed_out_of_the_part_that_comes_first():
@@ -64,8 +65,8 @@ def test_an_organ_is_followed_out_of_the_part_that_comes_first():
 
     def run(**only):
         computed.clear()
-        stitched = stitch(image, PATCH, 0.5, 2, compute, CPU, lambda fraction: None, **only)
-        return stitched.channels[1] > stitched.channels[0], len(computed)
+        channels, _ = stacked(stitch(image, PATCH, 0.5, 2, compute, CPU, lambda fraction: None, **only))
+        return channels[1] > channels[0], len(computed)
 
     (whole, of_whole), (part, of_part) = run(), run(part=part, shows_organ=shows_organ)
     assert (part == whole).all() and of_part < of_whole
