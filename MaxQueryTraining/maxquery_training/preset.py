@@ -81,13 +81,14 @@ PAPER_LIVER = Preset()
 PAPER_PANCREAS = Preset(spacing_zyx_mm=(3.0, 0.419, 0.419), patch_zyx=(28, 192, 320))
 
 # A small network on a coarse grid, for a few CPU cores. The liver is not mirrored: where it
-# lies in the body is half of how a small network finds it, and so one large window a batch
-# rather than two small ones. Lesions are a few hundred voxels of it, and faint beside fat and air: so weights (see
-# `segmentation_loss`) and an optimiser whose step does not depend on how faint a signal is.
+# lies in the body is half of how a small network finds it, and so few large windows a batch; two of them, because
+# torch computes the coarser convolutions of a single one without oneDNN, which takes nearly as long. Lesions are a few
+# hundred voxels of a window, and faint beside fat and air: so weights (see `segmentation_loss`) and an optimiser whose
+# step does not depend on how faint a signal is.
 QUICK = Preset(
     spacing_zyx_mm=(4.0, 3.0, 3.0),
     patch_zyx=(32, 80, 80),
-    batch_size=1,
+    batch_size=2,
     features=(16, 32, 64, 128, 160),
     strides=((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)),
     convolutions=(1, 2, 2, 2, 2),

@@ -50,12 +50,17 @@ class ResumableTrainer(nnUNetTrainer):
         """The network without what DDP wraps around it."""
         return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
 
+    @property
+    def bfloat16_on_cpu(self) -> bool:
+        """Whether it trains on a CPU that multiplies bfloat16 matrices in hardware, many times faster than 32 bit."""
+        return self.device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+
     def initialize(self) -> None:
         self._seed()
         several, self.is_ddp = self.is_ddp, False  # nnU-Net would wrap it for GPUs, and want every weight used
         super().initialize()
         self.is_ddp = several
-        if self.device.type == "cpu":  # bfloat16 convolutions are only fast with channels last
+        if self.bfloat16_on_cpu:  # its convolutions are only fast with channels last
             self.network.to(memory_format=torch.channels_last_3d)
         if several:
             devices = [self.device] if self.device.type == "cuda" else None

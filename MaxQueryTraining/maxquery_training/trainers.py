@@ -60,9 +60,8 @@ class BackboneTrainer(ResumableTrainer):
         self.bare_network.load_state_dict({name: weights[name] for name in backbone}, strict=False)
 
     def _cpu_autocast(self) -> torch.autocast:
-        # nnU-Net trains in 32 bit on a CPU; one that multiplies bfloat16 matrices in hardware is many times faster.
-        fast = self.device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast)
+        # nnU-Net trains in 32 bit on a CPU.
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16_on_cpu)
 
     def _build_loss(self) -> nn.Module:
         stock = super()._build_loss()  # deep supervision around Dice + cross-entropy
