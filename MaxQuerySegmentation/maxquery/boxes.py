@@ -10,7 +10,7 @@ WHOLE: Box = (slice(None),) * 3
 
 
 def bounding_box(mask: np.ndarray) -> Box | None:
-    """The smallest box that holds `mask` `(Z, Y, X)`; None where it is empty."""
+    """The smallest box that holds what is not 0 in `mask` `(Z, Y, X)`; None where all is."""
     sides = []
     for axis in range(3):
         hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))

@@ -79,7 +79,8 @@ def find(
 
 
 def search_box(inside: np.ndarray, grid: Grid, parameters: FindingParameters = FindingParameters()) -> Box:
-    """The part of `inside` `(Z, Y, X)`, organ and tumours, that holds its search region; empty where it is."""
+    """The part of `inside` `(Z, Y, X)` that holds the search region of what is not 0 there, organ and tumours; empty
+    where all is."""
     box = bounding_box(inside)
     if box is None:
         return (slice(0, 0),) * 3

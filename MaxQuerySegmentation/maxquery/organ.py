@@ -11,12 +11,12 @@ LEAST_ORGAN_ML = 20.0
 
 
 def largest_piece(inside: np.ndarray, voxel_ml: float) -> tuple[Box, np.ndarray] | None:
-    """Of organ and tumours `(Z, Y, X)` bool the largest connected piece: a box, and the mask in it. None where that
-    is less than 20 ml, and so no organ."""
+    """Of organ and tumours, what is not 0 in `inside` `(Z, Y, X)`, the largest connected piece: a box, and the mask in
+    it. None where that is less than 20 ml, and so no organ."""
     box = bounding_box(inside)
     if box is None:
         return None
-    pieces = cc3d.connected_components(inside[box], connectivity=6)
+    pieces = cc3d.connected_components(inside[box] != 0, connectivity=6)
     statistics = cc3d.statistics(pieces)
     sizes = statistics["voxel_counts"][1:]
     largest = 1 + int(sizes.argmax())
@@ -32,7 +32,7 @@ def keep_organ(labels: np.ndarray, label_table: tuple[Label, ...], voxel_ml: flo
 
     Where that is no organ nothing stays, and `warnings` say so.
     """
-    found = largest_piece(labels > 0, voxel_ml)
+    found = largest_piece(labels, voxel_ml)
     if found is None:
         organ = next(label for label in label_table if label.role == "organ")
         labels[:] = 0

@@ -112,7 +112,7 @@ def clip_padding(array: np.ndarray) -> list[str]:
     if not below:
         return []
     lowest = float(array.min())
-    np.maximum(array, AIR_HU, out=array)
+    np.maximum(array, array.dtype.type(AIR_HU), out=array)
     return [f"{below:,} voxels ({below / array.size:.2%}) lie below {AIR_HU:.0f} HU, the lowest at "
             f"{lowest:.0f}; they were read as air."]
 

@@ -38,7 +38,7 @@ def predict(
     with timed(log, "findings"):
         report("findings", 0.0, "Measuring what was found")
         keep_organ(labels, bundle.labels, volume.grid.voxel_volume_ml, log.warnings)
-        near = search_box(labels > 0, volume.grid, parameters.findings)
+        near = search_box(labels, volume.grid, parameters.findings)
         percentile = bundle.calibration.percentile(anomaly[near])
         findings = find(
             labels[near], percentile, clusters[near], volume.grid.cropped(near), bundle.labels, parameters.findings

@@ -100,7 +100,7 @@ def describe(
             "spacing_xyz_mm": list(grid.spacing_xyz_mm),
             "origin_lps_mm": list(grid.origin_lps_mm),
             "direction": np.asarray(grid.direction).tolist(),
-            "voxels_sha256": hashlib.sha256(np.ascontiguousarray(volume.array)).hexdigest(),
+            "voxels_sha256": _sha256(volume.array),
         },
         "bundle": {"name": bundle.name, "version": bundle.version, "licence": bundle.licence},
         "device": log.device,
@@ -127,6 +127,15 @@ def describe(
         "calibration": bundle.calibration.to_json(),
         "queries": [asdict(query) for query in bundle.queries],
     }
+
+
+def _sha256(array: np.ndarray) -> str:
+    """Of the values `(C, Z, Y, X)` as float32, however they are held."""
+    digest = hashlib.sha256()
+    for channel in array:
+        for plane in channel:
+            digest.update(np.ascontiguousarray(plane, np.float32))
+    return digest.hexdigest()
 
 
 def peak_memory_mb() -> float:

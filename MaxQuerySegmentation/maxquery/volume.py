@@ -70,7 +70,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Volume:
-    """`array`: `(C, Z, Y, X)` HU, one channel a phase; `grid`: where it lies."""
+    """`array`: `(C, Z, Y, X)` HU, int16 or float32, one channel a phase; `grid`: where it lies."""
 
     array: np.ndarray
     grid: Grid

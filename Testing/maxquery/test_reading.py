@@ -35,7 +35,7 @@ def test_every_format_gives_the_same_case(tmp_path, compress):
     corners = itk_corners_lps_mm(image_of(ct_array()))
     for suffix, kind in KINDS.items():
         read = read_case([write_ct(tmp_path / f"ct.{suffix}", compress=compress)])
-        assert (read.source_kind, read.warnings, read.volume.array.dtype) == (kind, (), np.float32)
+        assert (read.source_kind, read.warnings, read.volume.array.dtype) == (kind, (), np.int16)
         np.testing.assert_array_equal(read.volume.array[0], ct_array())
         np.testing.assert_allclose(corners_lps_mm(read), corners, rtol=1e-6)
 
@@ -64,7 +64,17 @@ def test_voxels_lie_where_the_file_puts_them(tmp_path_factory, suffix, spacing, 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32, np.float64])
 def test_values_do_not_depend_on_how_they_are_stored(tmp_path, dtype):
     read = read_case([write_ct(tmp_path / "ct.nii.gz", ct_array().astype(dtype))])
+    assert read.volume.array.dtype == np.int16
     np.testing.assert_array_equal(read.volume.array[0], ct_array())
+
+
+@pytest.mark.parametrize("odd", [0.5, 40000.0])
+def test_values_that_int16_cannot_hold_stay_as_they_are(tmp_path, odd):
+    array = ct_array().astype(np.float32)
+    array[3, 4, 5] = odd
+    read = read_case([write_ct(tmp_path / "ct.nii.gz", array)])
+    assert read.volume.array.dtype == np.float32
+    np.testing.assert_array_equal(read.volume.array[0], array)
 
 
 def test_a_4d_file_with_one_volume_is_that_volume(tmp_path):
