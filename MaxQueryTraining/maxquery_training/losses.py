@@ -37,22 +37,6 @@ def _merged_nll(log_merged: Tensor, merged: Tensor) -> Tensor:
     return losses / (merged >= 0).sum().clamp(min=1)
 
 
-def compactness_loss(
-    responses: Tensor, target: Tensor, distribution: QueryDistribution, ignore_label: int | None = None
-) -> Tensor:
-    """Ours: minus each voxel's strongest response among the queries of its own group, a mean over groups of means.
-
-    L_qd asks that the right group answers louder than the others, not that it answers loudly. This is what k-means
-    itself minimises, the distance to the own centre, and what Eq. 9 reads. Of cosine responses only: products have
-    no end.
-    """
-    strongest = torch.stack([group.amax(dim=1) for group in responses.split(distribution.sizes, dim=1)], dim=1)
-    merged = merged_labels(target.long(), ignore_label)
-    own = strongest.gather(1, merged.clamp(min=0)[:, None])[:, 0]
-    of_groups = [own[merged == group].mean() for group in range(3) if (merged == group).any()]
-    return -torch.stack(of_groups).mean() if of_groups else own.sum() * 0
-
-
 def segmentation_loss(
     batch_dice: bool, class_weights: Tensor | None = None, ignore_label: int | None = None,
     several_processes: bool = False,
@@ -80,7 +64,6 @@ class MaxQueryLoss(nn.Module):
         *,
         qd_weight: float = 0.1,
         attention_weight: float = 1.0,
-        compactness_weight: float = 0.0,
         class_weights: Tensor | None = None,
         ignore_label: int | None = None,
         several_processes: bool = False,
@@ -88,7 +71,6 @@ class MaxQueryLoss(nn.Module):
         super().__init__()
         self.distribution, self.ignore_label = distribution, ignore_label
         self.qd_weight, self.attention_weight = qd_weight, attention_weight
-        self.compactness_weight = compactness_weight
         self.segmentation_loss = segmentation_loss(True, class_weights, ignore_label, several_processes)
 
     def terms(self, output: Output, target: Tensor) -> dict[str, Tensor]:
@@ -100,20 +82,14 @@ class MaxQueryLoss(nn.Module):
             block_segmentation = aggregate(output.classification, cluster_assignment(logits))
             block_seg, block_qd = self._both(logits, block_segmentation, small)
             per_block.append(block_seg + self.qd_weight * block_qd)
-        terms = {"seg": seg, "qd": qd, "attention": torch.stack(per_block).mean()}
-        if self.compactness_weight:
-            terms["compactness"] = compactness_loss(
-                output.responses, target[:, 0], self.distribution, self.ignore_label
-            )
-        return terms
+        return {"seg": seg, "qd": qd, "attention": torch.stack(per_block).mean()}
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
         return self.total(self.terms(output, target))
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """Eq. 8, and what is ours."""
-        total = terms["seg"] + self.qd_weight * terms["qd"] + self.attention_weight * terms["attention"]
-        return total + self.compactness_weight * terms["compactness"] if self.compactness_weight else total
+        """Eq. 8, and the attention."""
+        return terms["seg"] + self.qd_weight * terms["qd"] + self.attention_weight * terms["attention"]
 
     def _both(self, responses: Tensor, segmentation: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         qd = query_distribution_loss(responses, target[:, 0], self.distribution, self.ignore_label)

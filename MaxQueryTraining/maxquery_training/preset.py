@@ -39,7 +39,6 @@ class Preset:
     backbone_rate_factor: float = 0.1
     qd_weight: float = 0.1
     attention_weight: float = 1.0
-    compactness_weight: float = 0.0
     group_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     mirror: bool = True
     rotation_degrees: float = 30.0

@@ -168,7 +168,6 @@ class MaxQueryTrainer(BackboneTrainer):
                 QueryDistribution(*self.preset.query_distribution),
                 qd_weight=self.preset.qd_weight,
                 attention_weight=self.preset.attention_weight,
-                compactness_weight=self.preset.compactness_weight,
                 class_weights=self.class_weights,
                 ignore_label=self.label_manager.ignore_label,
                 several_processes=dist.is_initialized(),

@@ -9,7 +9,6 @@ from maxquery.labels import QueryDistribution
 from maxquery.network import Output, cluster_assignment
 from maxquery_training.losses import (
     MaxQueryLoss,
-    compactness_loss,
     merged_labels,
     merged_log_assignment,
     query_distribution_loss,
@@ -106,20 +105,3 @@ def test_a_class_counts_as_often_as_it_weighs():
     dice = 0.0  # nothing was found
     assert float(equal) == pytest.approx(-dice + 0.05 * 8, abs=0.01)
     assert float(weighted) == pytest.approx(-dice + 8 * 475 / 570, abs=0.01)
-
-
-def test_compactness_is_minus_the_own_groups_strongest_response_each_group_counting_alike(responses, target):
-    target[0, 0, 0, 0] = IGNORE
-    bounds, by_group = [(0, 3), (3, 4), (4, 6)], {0: [], 1: [], 2: []}
-    for b, z, y, x in torch.cartesian_prod(*map(torch.arange, target.shape)).tolist():
-        label = int(target[b, z, y, x])
-        if label != IGNORE:
-            first, last = bounds[min(label, 2)]
-            by_group[min(label, 2)].append(float(responses[b, first:last, z, y, x].max()))
-    expected = -sum(sum(values) / len(values) for values in by_group.values()) / 3
-    assert float(compactness_loss(responses, target, DISTRIBUTION, IGNORE)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_compactness_of_nothing_known_is_zero(responses):
-    target = torch.full((2, 2, 3, 4), IGNORE)
-    assert float(compactness_loss(responses, target, DISTRIBUTION, IGNORE)) == 0

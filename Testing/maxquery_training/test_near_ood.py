@@ -64,8 +64,8 @@ def report(folder) -> dict:
 def test_table_1_has_a_row_for_every_method(report):
     assert {row["method"] for row in report["tables"]["1"]} == {
         "MSP", "MaxLogit", "SML", "Energy", "Mahalanobis", "kNN", "MC Dropout", "Deep ensemble", "SynthCP",
-        "MaxQuery without QD",
-        "MaxQuery", "Swin UNETR, MSP", "TransUNet, MSP",
+        "MaxQuery without QD", "MaxQuery without QD, score by validation",
+        "MaxQuery", "MaxQuery, score by validation", "Swin UNETR, MSP", "TransUNet, MSP",
     }  # fmt: skip
 
 
@@ -93,6 +93,12 @@ def test_table_4_crosses_level_and_softmax_on_one_network(report):
     }  # fmt: skip
     ours = next(row for row in rows if row["method"] == "MaxQuery")
     assert ours["auroc"] == next(row for row in report["tables"]["1"] if row["method"] == "MaxQuery")["auroc"]
+
+
+def test_the_score_by_validation_is_one_of_table_4(report):
+    chosen = next(row for row in report["tables"]["1"] if row["method"] == "MaxQuery, score by validation")
+    same = next(row for row in report["tables"]["4"] if [row["method"]] == chosen["setting"])
+    assert chosen["auroc"] == same["auroc"]
 
 
 def test_no_patient_is_in_two_sets_and_none_that_is_tested_was_trained_on(folder):

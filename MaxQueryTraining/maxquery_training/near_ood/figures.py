@@ -33,7 +33,7 @@ def draw_maps(path: Path, cases: Sequence[Measured], columns: Mapping[str, Seque
     Every map has its own grey scale, from the least to the greatest score inside organ and tumours, where it is shown.
     """
     heights = [_height(case) for case in cases]
-    figure = Figure(((2 + len(columns)) * _INCH + 0.8, sum(heights) * _INCH + 0.8), dpi=200, layout="constrained")
+    figure = Figure(((2 + len(columns)) * _INCH + 0.8, sum(heights) * _INCH + 0.8), dpi=150, layout="constrained")
     grid = figure.subplots(len(cases), 2 + len(columns), squeeze=False, height_ratios=heights)
     for number, (row, case) in enumerate(zip(grid, cases, strict=True)):
         truth = case.plane["truth"]
@@ -63,7 +63,7 @@ def draw_query_maps(path: Path, bundle: Bundle, inlier: LabelledCase, outlier: L
     queries of each group that own most of the slice's background, organ and tumour."""
     distribution, names = bundle.query_distribution, ("background", "organ", "tumour")
     aspect = bundle.spacing_zyx_mm[1] / bundle.spacing_zyx_mm[2]
-    figure = Figure((7 * _INCH, 2 * _INCH + 0.6), dpi=200, layout="constrained")
+    figure = Figure((7 * _INCH, 2 * _INCH + 0.6), dpi=150, layout="constrained")
     grid = figure.subplots(2, 7)
     titles = ("(a) in-distribution", "(b) out-of-distribution")
     for row, case, title in zip(grid, (inlier, outlier), titles, strict=True):

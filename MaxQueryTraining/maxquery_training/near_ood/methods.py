@@ -70,6 +70,9 @@ METHODS: dict[str, Callable[[Voxels | None], dict[str, Variants]]] = {
 NAMED_BY_NETWORK = ("maxquery", "swin", "transunet")
 """The kinds whose methods have the network's name before their own: "MaxQuery" itself (Eq. 9), "MaxQuery, query,
 post-softmax" and so on (Table 4), "Swin UNETR, MSP"."""
+CHOSEN = "score by validation"
+"""Ours: of a network of the kind maxquery, Eq. 9 or the one of its relatives in Table 4 that the validation patients
+choose, as they choose any other method's settings."""
 FITTED = ("nnunet",)
 """The kinds with a method that needs training voxels."""
 

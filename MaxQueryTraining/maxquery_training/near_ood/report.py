@@ -13,6 +13,7 @@ import torch
 
 from maxquery_training.near_ood.config import Benchmark
 from maxquery_training.near_ood.gallery import OURS, draw
+from maxquery_training.near_ood.methods import CHOSEN
 from maxquery_training.near_ood.report_text import markdown
 from maxquery_training.near_ood.run import BenchmarkRun
 from maxquery_training.near_ood.tables import against_best, localisation_row, methods, segmentation_row
@@ -30,9 +31,10 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
     rows = [localisation_row(method, benchmark.data.outliers) for network in ready for method in methods(runs, network)]
     of_table_4 = {", ".join(filter(None, (OURS, name))): levels for name, levels in _TABLE_4.items()}
     distributions = {n.name: n.changes["query_distribution"] for n in ready if "query_distribution" in n.changes}
-    names = {n.name for n in ready}
+    names = {n.name for n in ready} - set(distributions)
+    names |= {f"{name}, {CHOSEN}" for name in names}
     tables = {
-        "1": [row for row in rows if row["kind"] != "maxquery" or row["method"] in names - set(distributions)],
+        "1": [row for row in rows if row["kind"] != "maxquery" or row["method"] in names],
         "2": [segmentation_row(network, runs) for network in ready if network.kind in _SEGMENTERS],
         "3": [row | {"distribution": distributions[row["method"]]} for row in rows if row["method"] in distributions],
         "4": [
@@ -53,8 +55,9 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
         "preset": benchmark.preset.to_json(),
         "environment": _environment(),
     }  # fmt: skip
-    if any(row["method"] == OURS for row in tables["1"]) and any(row["kind"] != "maxquery" for row in rows):
-        report["against_best"] = against_best(tables["1"], OURS)
+    if any(row["kind"] != "maxquery" for row in rows):
+        ours = [row["method"] for row in tables["1"] if row["method"] in (OURS, f"{OURS}, {CHOSEN}")]
+        report["against_best"] = {name: against_best(tables["1"], name) for name in ours}
     return report
 
 

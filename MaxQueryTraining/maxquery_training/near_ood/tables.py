@@ -9,6 +9,7 @@ import numpy as np
 from maxquery_training.near_ood import statistics as st
 from maxquery_training.near_ood.config import Network
 from maxquery_training.near_ood.measuring import Measured
+from maxquery_training.near_ood.methods import CHOSEN
 from maxquery_training.near_ood.run import BenchmarkRun, thresholds
 
 FALSE_REGIONS = (1, 4, 8)
@@ -51,13 +52,15 @@ class Method:
 
 
 def methods(runs: Sequence[BenchmarkRun], network: Network) -> list[Method]:
-    """All that read a network which every run has measured."""
+    """All that read a network which every run has measured, and what validation patients make of them."""
     validations = [run.results(network, validation=True) for run in runs]
     tests = tuple(run.results(network, validation=False) for run in runs)
     limits = [thresholds(validation) for validation in validations]
     variants: dict[str, list[str]] = {}
     for score in tests[0][0].counts:
         variants.setdefault(score.split(" [")[0], []).append(score)
+    if network.kind == "maxquery":
+        variants[f"{network.name}, {CHOSEN}"] = list(tests[0][0].counts)
     chosen = [
         {name: max(scores, key=lambda score: st.localisation(validation, score)["auroc"])
          for name, scores in variants.items()} for validation in validations

@@ -19,7 +19,7 @@ from maxquery import backend
 from maxquery.anomaly import SCORES
 from maxquery.bundle import load_bundle
 from maxquery.calibration import CalibrationTable
-from maxquery.findings import find
+from maxquery.findings import find, search_box
 from maxquery.organ import keep_organ
 from maxquery.prediction import PredictionParameters, RunLog, infer, predict, silent
 from maxquery.volume import Grid, Volume
@@ -27,7 +27,7 @@ from maxquery.volume import Grid, Volume
 
 def volume_of(array: np.ndarray, spacing_zyx_mm: np.ndarray) -> Volume:
     grid = Grid(array.shape[::-1], tuple(spacing_zyx_mm[::-1].tolist()), (0.0, 0.0, 0.0), np.eye(3))
-    return Volume(array[None].astype(np.float32), grid)
+    return Volume(array[None], grid)
 
 
 def stock(array: np.ndarray, spacing_zyx_mm: np.ndarray) -> dict[str, float]:
@@ -79,7 +79,8 @@ def ours(
     if ood:
         began = time.perf_counter()
         table = CalibrationTable.from_samples(maps[0][labels > 0])
-        find(labels, table.percentile(maps[0]), clusters, volume.grid, bundle.labels)
+        near = search_box(labels, volume.grid)
+        find(labels[near], table.percentile(maps[0][near]), clusters[near], volume.grid.cropped(near), bundle.labels)
         log.seconds["findings"] = time.perf_counter() - began
     return log.seconds | {"total": time.perf_counter() - start, "backend": log.backend, "warnings": log.warnings}
 
