@@ -26,6 +26,7 @@ def choose_backend(
     does may do what no graph holds. A backend that disagrees is not used, and `warnings` say so. Raises MachineError
     for an OpenVINO that was asked for and is not installed, or disagrees.
     """
+    half = _half_precision(device) if fast else None
     asked, installed = wanted == "openvino", openvino_backend.is_installed()
     if asked and not installed:
         hint = "Install it: pip install openvino; or choose another backend."
@@ -33,21 +34,21 @@ def choose_backend(
     fitting = installed and device.type == "cpu" and isinstance(network.network, MaxQueryNet)
     if asked or (wanted == "auto" and fitting and len(windows) >= _LEAST_WINDOWS):
         probe = windows[len(windows) // 2]
-        backend, agreement = openvino_backend.openvino_backend(network, probe, classes, fast)
+        backend, agreement = openvino_backend.openvino_backend(network, probe, classes, half is not None)
         if agreement.suffices:
             return backend
         sentence = f"{backend.name} agrees too little with torch on this computer: {agreement}."
         if asked:
             raise MachineError("backend", sentence, "Choose the backend torch.")
         warnings.append(f"{sentence} It was not used.")
-    return torch_backend(network, device, _half_precision(device) if fast else None)
+    return torch_backend(network, device, half)
 
 
 def _half_precision(device: torch.device) -> torch.dtype | None:
     """The 16-bit type that pays. Responses, softmax and argmax stay in 32 bit anyway."""
     if device.type == "cuda":
         return torch.float16
-    # On a CPU bfloat16 pays only where matrices of it are multiplied in hardware.
+    # AVX-512 has instructions for bfloat16, too, but a window takes longer with them than in 32 bit.
     if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
         return torch.bfloat16
     return None

@@ -35,12 +35,11 @@ def openvino_backend(
 ) -> tuple[Backend, Agreement]:
     """The backend for windows of the size of `probe` `(C, Z, Y, X)`, and how far it agrees with torch there.
 
-    `half`: in bfloat16, where the CPU multiplies matrices of it.
+    `half`: in bfloat16.
     """
     import openvino
 
     core = openvino.Core()
-    half = half and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     processor = core.get_property("CPU", "FULL_DEVICE_NAME")
     key = _key(network, [list(probe.shape), openvino.__version__, torch.__version__, half, processor])
     folder = (cache or cache_folder("openvino")) / key
