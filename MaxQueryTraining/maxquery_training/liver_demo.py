@@ -24,6 +24,7 @@ from maxquery_training.quiet import quiet
 from maxquery_training.watching import watcher
 
 DATASET_ID, DATASET = 701, "Dataset701_LiverDemo"
+PRESET = replace(QUICK, batch_size=1)  # what the shipped model was trained with
 CALIBRATION_PATIENT = "liver_005"
 _ROUNDS = 3  # lesions of each type in each scan that is measured on
 
@@ -93,9 +94,9 @@ def _train(arguments: argparse.Namespace) -> tuple[dict, int]:
     plans_file = arguments.work / "preprocessed" / DATASET / f"{PLANS}.json"
     if not (plans_file.parent / "splits_final.json").exists():
         write_raw_dataset(
-            raw, cases(arguments.data), [CALIBRATION_PATIENT], QUICK.spacing_zyx_mm, QUICK.seed, arguments.processes
+            raw, cases(arguments.data), [CALIBRATION_PATIENT], PRESET.spacing_zyx_mm, PRESET.seed, arguments.processes
         )
-        plan_and_preprocess(DATASET_ID, DATASET, QUICK, arguments.processes)
+        plan_and_preprocess(DATASET_ID, DATASET, PRESET, arguments.processes)
     plans = json.loads(plans_file.read_text())
     description, device = json.loads((raw / "dataset.json").read_text()), torch.device(arguments.device)
     begin_with = dict(load_bundle(arguments.begin_with).weights) if arguments.begin_with else None

@@ -8,10 +8,11 @@ from maxquery_training.label_scheme import OUTLIER
 from maxquery_training.near_ood.config import Benchmark, Network
 from maxquery_training.near_ood.figures import draw_all_queries, draw_maps, draw_query_maps
 from maxquery_training.near_ood.measuring import Measured
+from maxquery_training.near_ood.methods import CHOSEN
 from maxquery_training.near_ood.run import BenchmarkRun
 
 OURS, WITHOUT_QD = "MaxQuery", "MaxQuery without QD"
-_FIGURE_4 = ("MSP", "MaxLogit", "SML", OURS)
+_FIGURE_4 = ("MSP", "MaxLogit", "SML", OURS, f"{OURS}, {CHOSEN}")
 
 
 def draw(benchmark: Benchmark, run: BenchmarkRun, rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, str]:
