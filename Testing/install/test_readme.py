@@ -1,16 +1,31 @@
-"""The README's figures of speed are those of the report."""
+"""The README's figures are those of the benchmarks' reports."""
 
 import json
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def report_of(benchmark: str) -> dict:
+    return json.loads((ROOT / "Testing" / "benchmarks" / benchmark / "report.json").read_text("utf-8"))
 
 
 def test_the_table_of_speed_is_the_reports():
-    report = json.loads((ROOT / "Testing" / "benchmarks" / "speed" / "report.json").read_text("utf-8"))
-    rows = re.findall(r"^\| [^|]+\| `(\w+)` \| ([\d.]+) \|", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    report = report_of("speed")
+    rows = re.findall(r"^\| [^|]+\| `(\w+)` \| ([\d.]+) \|", README, re.MULTILINE)
     assert len(rows) >= 6
     for key, figure in rows:
         digits = len(figure.partition(".")[2])
         assert figure == f"{report[key]['median']:.{digits}f}", key
+
+
+def test_the_table_of_methods_is_the_reports():
+    table_1 = {row["method"]: row for row in report_of("near_ood")["tables"]["1"]}
+    rows = re.findall(r"^\| ([^|`]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", README, re.MULTILINE)
+    found = {method: figures for method, *figures in rows if method in table_1}
+    assert len(found) >= 4
+    for method, figures in found.items():
+        expected = [100 * table_1[method][figure]["mean"] for figure in ("auroc", "aupr", "fpr95")]
+        assert figures == [f"{value:.1f}" for value in expected], method
