@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from maxquery.bundle_schema import Bundle
+from maxquery.errors import InputError
 from maxquery.network import Output, cluster_assignment
 
 Score = Callable[[Output], Tensor]
@@ -38,10 +40,31 @@ def energy(output: Output) -> Tensor:
     return -output.segmentation.logsumexp(dim=1)
 
 
+def type_doubt(output: Output) -> Tensor:
+    """Σ_types p − max_types p with p = softmax Z: what is a tumour, but not sure of which type.
+
+    Ours. Unlike 1 − max p it is low where organ and background, or a known lesion and the organ, meet. Always 0 for a
+    model of one tumour type.
+    """
+    types = output.segmentation.softmax(dim=1)[:, 2:]
+    return types.sum(dim=1) - types.amax(dim=1)
+
+
 SCORES: dict[str, Score] = {
     "maxquery": maxquery,
     "max_assignment": max_assignment,
     "maxlogit": maxlogit,
     "msp": msp,
     "energy": energy,
+    "type_doubt": type_doubt,
 }
+
+
+def score_of(bundle: Bundle) -> Score:
+    """The score that the bundle was calibrated for. Raises InputError 'bundle-too-new'."""
+    if bundle.score not in SCORES:
+        raise InputError(
+            "bundle-too-new", f"bundle.json: the anomaly score is '{bundle.score}'; known here: {', '.join(SCORES)}.",
+            "Update the extension.",
+        )  # fmt: skip
+    return SCORES[bundle.score]

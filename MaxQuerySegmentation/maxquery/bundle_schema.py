@@ -41,7 +41,8 @@ class Bundle:
     `training` says at least `data`, `limits`, `command`, `seed` and `duration_seconds`;
     `architecture` is `maxquery.network.Architecture` less what stands elsewhere here (input channels,
     classes, query distribution): `backbone` (`network_class_name`, `arch_kwargs`) and the sizes.
-    `weights` keep the type they were saved in: float16, bfloat16 or float32.
+    `weights` keep the type they were saved in: float16, bfloat16 or float32. `score`: the anomaly score that
+    the heatmap shows and `calibration` ranks, a name in `maxquery.anomaly.SCORES`.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Bundle:
     metrics: dict[str, Any]
     sources: dict[str, Any]
     queries: tuple[Query, ...]
+    score: str = "maxquery"
     weights: "dict[str, Tensor]" = field(default_factory=dict, repr=False, compare=False)
     model_card: str = ""
 
@@ -139,6 +141,8 @@ def read_bundle(document: Json, queries: Json) -> Bundle:
             _query(item, index, distribution, len(labels))
             for index, item in enumerate(queries.items(distribution.total))
         ),
+        # Models before 0.5 lack it: Eq. 9. Which scores there are is `maxquery.anomaly`'s to say.
+        score=document["score"].some_text() if "score" in document.object() else "maxquery",
     )
 
 

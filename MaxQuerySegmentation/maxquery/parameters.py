@@ -20,7 +20,6 @@ class PredictionParameters:
     windows that overlap by half; fast lets the hardware use 16 bit and overlaps by three tenths. `roi`: whole
     computes all that shows the patient, organ what lies around the organ as the model named `locator` finds it first.
     `backend`: see `choose_backend`.
-    `score`: which anomaly score of `maxquery.anomaly.SCORES` is mapped.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -28,7 +27,6 @@ class PredictionParameters:
     roi: Literal["organ", "whole"] = "whole"
     locator: str = "liver-demo"
     backend: BackendName = "auto"
-    score: str = "maxquery"
     findings: FindingParameters = field(default_factory=FindingParameters)
 
     @property

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from maxquery.anomaly import SCORES, Score
+from maxquery.anomaly import Score, score_of
 from maxquery.boxes import WHOLE
 from maxquery.bundle import Bundle
 from maxquery.findings import find, search_box
@@ -28,13 +28,14 @@ def predict(
 ) -> Prediction:
     """Segments `volume` and maps its anomaly. `report(stage, fraction, message)` hears of the progress.
 
-    Raises InputError when the volume has other channels than the bundle, MachineError when the device
+    The anomaly is the bundle's score. Raises InputError when the volume has other channels than the bundle or its
+    score is not known here, MachineError when the device
     asked for is missing or memory does not suffice.
 
     >>> prediction = predict(read_case([path]).volume, load_bundle("liver-demo"))  # doctest: +SKIP
     """
     log = RunLog() if log is None else log
-    labels, (anomaly,), clusters = infer(volume, bundle, (SCORES[parameters.score],), parameters, report, log)
+    labels, (anomaly,), clusters = infer(volume, bundle, (score_of(bundle),), parameters, report, log)
     with timed(log, "findings"):
         report("findings", 0.0, "Measuring what was found")
         keep_organ(labels, bundle.labels, volume.grid.voxel_volume_ml, log.warnings)

@@ -102,7 +102,9 @@ def describe(
             "direction": np.asarray(grid.direction).tolist(),
             "voxels_sha256": _sha256(volume.array),
         },
-        "bundle": {"name": bundle.name, "version": bundle.version, "licence": bundle.licence},
+        "bundle": {
+            "name": bundle.name, "version": bundle.version, "licence": bundle.licence, "score": bundle.score
+        },
         "device": log.device,
         "backend": log.backend,
         "seconds": log.seconds | {"total": round(sum(log.seconds.values()), 3)},

@@ -266,7 +266,7 @@ def _export(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from maxquery.bundle import find_bundle, load_bundle
     from maxquery.prediction import PredictionParameters
-    from maxquery_training.evaluation import measure, write_evaluation
+    from maxquery_training.evaluation import measure, scores_of, write_evaluation
     from maxquery_training.labelled_case import read_prepared
     from maxquery_training.prepare import OOD
 
@@ -283,7 +283,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         )
     parameters, cases = PredictionParameters(device=options.device), []
     for case in read_prepared(files.raw, ("test", OOD)):
-        cases.append(measure(case, bundle, parameters))
+        cases.append(measure(case, bundle, parameters, scores_of(bundle)))
         print(f"{case.name}: " + ", ".join(f"{name} {value:.3f}" for name, value in cases[-1].dice.items()), flush=True)
     if not cases:
         raise InputError("no-cases", f"{options.dataset} holds no test case.", "Prepare it from more patients.")

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from maxquery.anomaly import SCORES, Score
+from maxquery.anomaly import SCORES, Score, score_of
 from maxquery.bundle import Bundle
 from maxquery.organ import keep_organ
 from maxquery.prediction import PredictionParameters, RunLog, case_score, infer, silent
 from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.metrics import ScoreCounts, dice
 
-MEASURED = {name: SCORES[name] for name in ("maxquery", "max_assignment", "maxlogit", "msp")}
+_MEASURED = ("maxquery", "max_assignment", "maxlogit", "msp", "type_doubt")
 _RESAMPLES = 1000
 
 
@@ -38,11 +38,16 @@ class CaseFigures:
     counts: dict[str, ScoreCounts]
 
 
+def scores_of(bundle: Bundle) -> dict[str, Score]:
+    """What a bundle is measured with: its own score first."""
+    return {bundle.score: score_of(bundle)} | {name: SCORES[name] for name in _MEASURED}
+
+
 def measure(
     case: LabelledCase,
     bundle: Bundle,
     parameters: PredictionParameters,
-    scores: Mapping[str, Score] = MEASURED,
+    scores: Mapping[str, Score],
     network: nn.Module | None = None,
 ) -> CaseFigures:
     """Predicts as in use, or with another `network` than the bundle's, one that may know fewer `scores`.

@@ -81,6 +81,7 @@ def plans_bundle(plans: dict, labels: Sequence[Label], channels: Sequence[str]) 
         metrics={},
         sources={"maxquery": maxquery.__version__, "nnunetv2": package_version("nnunetv2"), "torch": torch.__version__},
         queries=(),
+        score=preset.score,
         weights={},
         model_card="",
     )

@@ -1,5 +1,6 @@
 """Model bundles: what is saved comes back, and what was there before is safe."""
 
+import json
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from maxquery.bundle import Bundle, find_bundle, list_bundles, load_bundle, save_bundle
 from maxquery.errors import InputError
 
-from .bundles import small_bundle, zipped
+from .bundles import sign, small_bundle, zipped
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,14 @@ def test_a_bundle_is_described_without_its_weights(bundle, folder):
     described = load_bundle(folder, with_weights=False)
     assert described == bundle
     assert described.weights == {}
+
+
+def test_a_bundle_of_before_scores_were_named_shows_eq_9(folder):
+    document = json.loads((folder / "bundle.json").read_text("utf-8"))
+    assert document.pop("score") == "maxquery"
+    (folder / "bundle.json").write_text(json.dumps(document), encoding="utf-8")
+    sign(folder)
+    assert load_bundle(folder).score == "maxquery"
 
 
 def test_tensors_that_a_network_shares_are_stored_once(bundle, tmp_path):

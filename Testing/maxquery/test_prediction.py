@@ -236,6 +236,18 @@ def test_the_same_input_gives_the_same_bits():
     assert (first.anomaly == second.anomaly).all() and (first.clusters == second.clusters).all()
 
 
+def test_the_heatmap_is_the_score_that_the_bundle_names():
+    sure, doubtful = (predict(_volume(), replace(tiny_bundle(), score=name), ACCURATE) for name in ("maxquery", "msp"))
+    assert sure.anomaly.min() < -1 <= doubtful.anomaly.min()
+    assert (sure.labels == doubtful.labels).all()
+
+
+def test_a_score_of_a_later_version_is_named():
+    with pytest.raises(InputError, match=r"anomaly score is 'better'.*known here: maxquery") as refused:
+        predict(_volume(), replace(tiny_bundle(), score="better"), ACCURATE)
+    assert refused.value.code == "bundle-too-new"
+
+
 def test_a_report_that_cancels_stops_the_run():
     def stop(stage, fraction, message):
         if stage == "network":
