@@ -12,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from maxquery.bundle import Bundle, load_bundle, save_bundle
+from maxquery.bundle import Bundle, find_bundle, load_bundle, save_bundle
 from maxquery.labels import Label, Terminology
 from maxquery_training.dataset import TrainingCase, write_raw_dataset
 from maxquery_training.folders import set_folders
 from maxquery_training.label_scheme import ORGAN
 from maxquery_training.lesions.types import INLIERS, OUTLIERS
 from maxquery_training.planted_cases import LITS, planted_case
-from maxquery_training.preset import PLANS, QUICK
+from maxquery_training.preset import PLANS, QUICK_EXPOSED
 from maxquery_training.quiet import quiet
 from maxquery_training.watching import watcher
 
 DATASET_ID, DATASET = 701, "Dataset701_LiverDemo"
-PRESET = replace(QUICK, batch_size=1)  # what the shipped model was trained with
+PRESET = QUICK_EXPOSED
 CALIBRATION_PATIENT = "liver_005"
 _ROUNDS = 3  # lesions of each type in each scan that is measured on
 
@@ -88,7 +88,8 @@ def _train(arguments: argparse.Namespace) -> tuple[dict, int]:
     import torch
 
     from maxquery_training.planning import plan_and_preprocess
-    from maxquery_training.stages import train, trained
+    from maxquery_training.stages import run_stage, train, trained
+    from maxquery_training.trainers import MaxQueryTrainer
 
     raw = arguments.work / "raw" / DATASET
     plans_file = arguments.work / "preprocessed" / DATASET / f"{PLANS}.json"
@@ -99,13 +100,16 @@ def _train(arguments: argparse.Namespace) -> tuple[dict, int]:
         plan_and_preprocess(DATASET_ID, DATASET, PRESET, arguments.processes)
     plans = json.loads(plans_file.read_text())
     description, device = json.loads((raw / "dataset.json").read_text()), torch.device(arguments.device)
-    begin_with = dict(load_bundle(arguments.begin_with).weights) if arguments.begin_with else None
     with watcher("rich") as follower, quiet():
-        train(plans, description, device, follower, begin_with=begin_with)
+        if arguments.backbone:
+            weights = dict(load_bundle(find_bundle(arguments.backbone)).weights)
+            run_stage(MaxQueryTrainer, plans, description, device, follower, weights)
+        else:
+            train(plans, description, device, follower)
     return plans, trained(DATASET)[1]
 
 
-def _release(plans: dict, seconds: int, data: Path) -> Bundle:
+def _release(plans: dict, seconds: int, data: Path, begun_with: list[str]) -> Bundle:
     """Exported, calibrated on one patient, measured on another; neither was trained on."""
     from maxquery.prediction import PredictionParameters
     from maxquery.reading import read_case
@@ -116,14 +120,14 @@ def _release(plans: dict, seconds: int, data: Path) -> Bundle:
     held_out = [data / "liver" / "train" / f"{CALIBRATION_PATIENT}_{kind}.nii.gz" for kind in ("ct", "seg")]
     bundle = export(
         trained(DATASET)[0], plans, LABELS, read_case(held_out[:1]).volume,
-        name="liver-demo", version="0.4.0", licence="CC-BY-SA-4.0",
+        name="liver-demo", version="0.5.0", licence="CC-BY-SA-4.0",
         description="A small model of the liver and five synthetic tumour types on contrast-enhanced CT.",
         channels=("portal venous",), model_card=MODEL_CARD.read_text("utf-8"),
         training={
             "data": "LiTS / Medical Segmentation Decathlon Task03 liver 002-004, 006-010 (CC BY-SA 4.0), non-contrast "
             "abdomen of TotalSegmentator (Apache-2.0), chest of pyradiomics (BSD-3-Clause); all tumours synthetic",
             "limits": LIMITS,
-            "command": "python -m maxquery_training.liver_demo DATA WORK",
+            "command": " ".join(["python -m maxquery_training.liver_demo DATA WORK", *begun_with]),
             "seed": plans["maxquery"]["seed"],
             "duration_seconds": seconds,
             "preset": plans["maxquery"],
@@ -135,10 +139,16 @@ def _release(plans: dict, seconds: int, data: Path) -> Bundle:
 
 
 def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
-    """Every figure of the bundle's `metrics`, and those of the backbone alone: a stock nnU-Net."""
+    """Every figure of the bundle's `metrics`; and those of a backbone trained here, a stock nnU-Net."""
     from maxquery.prediction import predict
     from maxquery_training.checkpoints import read_checkpoint
-    from maxquery_training.evaluation import MEASURED, measure, ood_localisation, segmentation_figures
+    from maxquery_training.evaluation import (
+        case_detection,
+        measure,
+        ood_localisation,
+        scores_of,
+        segmentation_figures,
+    )
     from maxquery_training.metrics import dice
     from maxquery_training.stages import backbone_checkpoint
     from maxquery_training.stock import STOCK_SCORES, StockNet
@@ -147,19 +157,22 @@ def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
     inliers = [planted_case(*pair, INLIERS, 100 + i) for pair in pairs for i in range(_ROUNDS)]
     outliers = [planted_case(*pair, [kind], 200 + i) for pair in pairs for i in range(_ROUNDS) for kind in OUTLIERS]
     real = [planted_case(*pair, [], 0) for pair in pairs]
-    weights = read_checkpoint(backbone_checkpoint(DATASET))["network_weights"]
-    stock = StockNet(weights, plans, len(bundle.channels), len(bundle.labels))
-    found = {}
-    for name, network, scores in (("", None, MEASURED), ("_stock_nnunet", stock, STOCK_SCORES)):
+    measured, found = [("", None, scores_of(bundle))], {}
+    if backbone_checkpoint(DATASET).exists():
+        weights = read_checkpoint(backbone_checkpoint(DATASET))["network_weights"]
+        stock = StockNet(weights, plans, len(bundle.channels), len(bundle.labels))
+        measured.append(("_stock_nnunet", stock, STOCK_SCORES))
+        found["stock_nnunet"] = "the backbone alone, before the joint stage"
+    for name, network, scores in measured:
         by_type = [measure(case, bundle, parameters, scores, network) for case in outliers]
         pooled = ood_localisation(by_type)
-        found["dsc" + name] = _rounded(
-            segmentation_figures([measure(case, bundle, parameters, scores, network) for case in inliers])
-        )
+        known = [measure(case, bundle, parameters, scores, network) for case in inliers]
+        found["dsc" + name] = _rounded(segmentation_figures(known))
+        found["case_auc" + name] = round(case_detection(known + by_type), 4)
         found["ood" + name] = {score: _rounded(figures) for score, figures in pooled.items()}
         if network is None:
             found["ood_by_type"] = {
-                kind: _rounded(ood_localisation(by_type[i :: len(OUTLIERS)])["maxquery"])
+                kind: _rounded(ood_localisation(by_type[i :: len(OUTLIERS)])[bundle.score])
                 for i, kind in enumerate(OUTLIERS)
             }
     of_real = [
@@ -172,7 +185,8 @@ def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
                            "over cases",
         "ood_measured_on": f"the same patient, one planted outlier a case, {_ROUNDS} times each of the five types in "
                            "each scan; outlier voxels against voxels of liver, all cases pooled",
-        "stock_nnunet": "the backbone alone, before the joint stage",
+        "case_auc_measured_on": "cases with a planted outlier against those with planted inliers, by the case score: "
+                                "the mean of the heatmap over predicted tumour",
         "real_tumours_measured_on": "the same two scans as they are; any tumour type against LiTS's tumour",
         "quality": parameters.quality,
     }  # fmt: skip
@@ -187,12 +201,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--bundle", type=Path, default=Path("Resources/Models/liver-demo"), help="where it goes")
-    parser.add_argument("--begin-with", help="a bundle of the same network: its backbone is trained on, not a new one")
+    parser.add_argument("--backbone", help="a bundle of the same network: the joint stage begins with its backbone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     set_folders(arguments.work, arguments.processes)
-    save_bundle(_release(*_train(arguments), arguments.data), arguments.bundle)
+    begun_with = ["--backbone", Path(arguments.backbone).name] if arguments.backbone else []
+    save_bundle(_release(*_train(arguments), arguments.data, begun_with), arguments.bundle)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from maxquery.labels import QueryDistribution
 from maxquery.network import Output, aggregate, cluster_assignment
+from maxquery_training.exposure import EXPOSED, exposure_loss, unexposed
 
 
 def merged_log_assignment(responses: Tensor, distribution: QueryDistribution) -> Tensor:
@@ -64,6 +65,7 @@ class MaxQueryLoss(nn.Module):
         *,
         qd_weight: float = 0.1,
         attention_weight: float = 1.0,
+        exposure_weight: float = 0.0,
         class_weights: Tensor | None = None,
         ignore_label: int | None = None,
         several_processes: bool = False,
@@ -71,10 +73,15 @@ class MaxQueryLoss(nn.Module):
         super().__init__()
         self.distribution, self.ignore_label = distribution, ignore_label
         self.qd_weight, self.attention_weight = qd_weight, attention_weight
+        self.exposure_weight = exposure_weight
         self.segmentation_loss = segmentation_loss(True, class_weights, ignore_label, several_processes)
 
     def terms(self, output: Output, target: Tensor) -> dict[str, Tensor]:
-        """Each term unweighted: `seg` and `qd` of the final output, `attention` the mean over blocks."""
+        """Each term unweighted: `seg` and `qd` of the final output, `attention` the mean over blocks, and
+        `exposure` where it has a weight."""
+        terms = {}
+        if self.exposure_weight:
+            terms["exposure"] = exposure_loss(output.segmentation, target[:, 0] == EXPOSED)
         seg, qd = self._both(output.responses, output.segmentation, target)
         per_block = []
         for logits in output.attention:
@@ -82,15 +89,18 @@ class MaxQueryLoss(nn.Module):
             block_segmentation = aggregate(output.classification, cluster_assignment(logits))
             block_seg, block_qd = self._both(logits, block_segmentation, small)
             per_block.append(block_seg + self.qd_weight * block_qd)
-        return {"seg": seg, "qd": qd, "attention": torch.stack(per_block).mean()}
+        return {"seg": seg, "qd": qd, "attention": torch.stack(per_block).mean()} | terms
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
         return self.total(self.terms(output, target))
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """Eq. 8, and the attention."""
-        return terms["seg"] + self.qd_weight * terms["qd"] + self.attention_weight * terms["attention"]
+        total = terms["seg"] + self.qd_weight * terms["qd"] + self.attention_weight * terms["attention"]
+        return total + self.exposure_weight * terms["exposure"] if "exposure" in terms else total
 
     def _both(self, responses: Tensor, segmentation: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         qd = query_distribution_loss(responses, target[:, 0], self.distribution, self.ignore_label)
+        if self.exposure_weight:  # a strange lesion is a tumour to L_qd, and of no type to L_seg
+            target = unexposed(target, self.ignore_label)
         return self.segmentation_loss(segmentation, target), qd

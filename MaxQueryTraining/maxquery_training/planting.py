@@ -6,7 +6,7 @@ import numpy as np
 
 from maxquery_training.label_scheme import ORGAN
 from maxquery_training.lesions.planting import plant
-from maxquery_training.lesions.types import INLIERS
+from maxquery_training.lesions.types import INLIERS, LesionType
 
 TYPE_LABELS: dict[str, int] = {kind: ORGAN + 1 + i for i, kind in enumerate(INLIERS)}
 # A real tumour whose type nobody recorded: it is neither liver nor any type, so it teaches nothing.
@@ -23,7 +23,7 @@ def plant_lesions(
     image_hu: np.ndarray,
     labels: np.ndarray,
     spacing_zyx_mm: Sequence[float],
-    kinds: Sequence[str],
+    kinds: Sequence[str | LesionType],
     rng: np.random.Generator,
     values: Mapping[str, int],
     diameters_mm: Sequence[float | None] | None = None,
@@ -45,7 +45,8 @@ def plant_lesions(
         planted = next(filter(None, attempts), None)
         if planted is not None:
             image_hu = planted.image
-            labels[planted.mask & (labels <= ORGAN)] = values[kind]
+            key = kind if isinstance(kind, str) else kind.key
+            labels[planted.mask & (labels <= ORGAN)] = values[key]
     return image_hu, labels
 
 

@@ -15,7 +15,9 @@ class Preset:
     the U-Net stage by stage as nnU-Net's plans do (None: as nnU-Net plans it). Epochs are nnU-Net's, of
     `iterations` batches each. `window_hu` is what intensities are clipped to before normalisation (None:
     nnU-Net's foreground percentiles). `group_weights`: what background, organ and tumours weigh in cross-entropy.
-    `response`: see `maxquery.network.RESPONSES`; the paper's is the product.
+    `response`: see `maxquery.network.RESPONSES`; the paper's is the product. `exposure_weight`: of the loss in
+    `maxquery_training.exposure`, in the joint stage; the paper has none. `score`: what the model's
+    heatmap shows, a name in `maxquery.anomaly.SCORES`; the paper's is Eq. 9.
     """
 
     spacing_zyx_mm: tuple[float, float, float] = (3.0, 0.76, 0.76)
@@ -39,6 +41,8 @@ class Preset:
     backbone_rate_factor: float = 0.1
     qd_weight: float = 0.1
     attention_weight: float = 1.0
+    exposure_weight: float = 0.0
+    score: str = "maxquery"
     group_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     mirror: bool = True
     rotation_degrees: float = 30.0
@@ -111,4 +115,11 @@ QUICK = Preset(
     window_hu=(-160.0, 240.0),
 )
 
-PRESETS = {"paper-liver": PAPER_LIVER, "paper-pancreas": PAPER_PANCREAS, "quick": QUICK}
+# Ours: a heatmap that was taught what strange looks like. For two tumour types or more, and one phase.
+QUICK_EXPOSED = replace(
+    QUICK, backbone_epochs=40, joint_epochs=12, frozen_epochs=1, exposure_weight=10.0, score="type_doubt"
+)
+
+PRESETS = {
+    "paper-liver": PAPER_LIVER, "paper-pancreas": PAPER_PANCREAS, "quick": QUICK, "quick-exposed": QUICK_EXPOSED
+}  # fmt: skip

@@ -28,17 +28,14 @@ def train(
     stage: Literal["both", "backbone", "joint"] = "both",
     backbone: Path | None = None,
     trust_backbone: bool = False,
-    begin_with: dict[str, torch.Tensor] | None = None,
 ) -> Path:
     """Backbone, then joint training, of fold 0, each resumed where it was left; or one `stage` of them.
 
-    With `backbone`, a checkpoint of stock nnU-Net on the same plans, the joint stage is all there is to do. The
-    backbone stage begins with the weights `begin_with`, of the same network trained before, or with random ones.
-    Gives the last stage's final checkpoint. Raises InputError for what cannot be used, MachineError for what stops
-    a run.
+    With `backbone`, a checkpoint of stock nnU-Net on the same plans, the joint stage is all there is to do. Gives the
+    last stage's final checkpoint. Raises InputError for what cannot be used, MachineError for what stops a run.
     """
     if backbone is None and stage != "joint":
-        final = run_stage(BackboneTrainer, plans, dataset_json, device, watcher, begin_with)
+        final = run_stage(BackboneTrainer, plans, dataset_json, device, watcher)
         if stage == "backbone":
             return final
     weights = read_checkpoint(backbone, trust_backbone)["network_weights"] if backbone else None

@@ -3,6 +3,9 @@
 import numpy as np
 import torch
 import torch.distributed as dist
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import Tensor, nn
 
@@ -10,6 +13,7 @@ from maxquery.errors import InputError
 from maxquery.labels import QueryDistribution
 from maxquery.network import Architecture, MaxQueryNet, Output
 from maxquery_training.checkpoints import FINAL, read_checkpoint
+from maxquery_training.exposure import PlantExposure, check_exposable
 from maxquery_training.heap import keep_freed_memory
 from maxquery_training.losses import MaxQueryLoss, segmentation_loss
 from maxquery_training.pictures import draw_ownership
@@ -23,9 +27,10 @@ _NOT_THE_BACKBONE = ("decoder.seg_layers.", "decoder.encoder.")
 class BackboneTrainer(ResumableTrainer):
     """Stock nnU-Net with the preset's length, its losses, and its augmentation.
 
-    It begins with `backbone_weights`, if there are any.
+    It begins with `backbone_weights`, if there are any. `can_be_exposed`: whether its loss knows outlier exposure.
     """
 
+    can_be_exposed = False
     backbone_weights: dict[str, Tensor] | None = None
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
@@ -85,6 +90,17 @@ class BackboneTrainer(ResumableTrainer):
         optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
+    def get_training_transforms(self, *arguments, **keywords) -> BasicTransform:
+        transforms = super().get_training_transforms(*arguments, **keywords)
+        if self.can_be_exposed and self.preset.exposure_weight:
+            check_exposable(self.num_input_channels, list(self.dataset_json["labels"]))
+            of_space = SpatialTransform, Convert2DTo3DTransform
+            last = max(i for i, step in enumerate(transforms.transforms) if isinstance(step, of_space))
+            intensities = self.plans_manager.foreground_intensity_properties_per_channel["0"]
+            exposure = PlantExposure(tuple(self.configuration_manager.spacing), intensities)
+            transforms.transforms.insert(last + 1, exposure)
+        return transforms
+
     def train_step(self, batch: dict) -> dict:
         with self._cpu_autocast():
             return super().train_step(batch)
@@ -134,6 +150,7 @@ class MaxQueryTrainer(BackboneTrainer):
     """
 
     stage = "joint"
+    can_be_exposed = True
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
                  device: torch.device = torch.device("cuda")):  # fmt: skip
@@ -168,6 +185,7 @@ class MaxQueryTrainer(BackboneTrainer):
                 QueryDistribution(*self.preset.query_distribution),
                 qd_weight=self.preset.qd_weight,
                 attention_weight=self.preset.attention_weight,
+                exposure_weight=self.preset.exposure_weight,
                 class_weights=self.class_weights,
                 ignore_label=self.label_manager.ignore_label,
                 several_processes=dist.is_initialized(),

@@ -7,8 +7,9 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
-from maxquery_training.lesions import INLIERS, LESION_TYPES, OUTLIERS, plant
+from maxquery_training.lesions import ARBITRARY, INLIERS, LESION_TYPES, OUTLIERS, plant
 
+KINDS = [*LESION_TYPES, pytest.param(ARBITRARY, id=ARBITRARY.key)]
 SPACING = (3.0, 2.0, 2.0)
 LIVER_HU, BODY_HU, NOISE_HU = 110.0, 40.0, 12.0
 REAL = Path(__file__).parents[3] / "shared" / "data" / "liver" / "train" / "liver_002_ct.nii.gz"
@@ -60,7 +61,7 @@ def test_mean_hu_lies_in_the_published_range(kind, ct, organ):
         assert low < planted.image[planted.mask].mean() - LIVER_HU < high
 
 
-@pytest.mark.parametrize("kind", LESION_TYPES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_plants_the_same_lesion_and_leaves_its_inputs_alone(kind, ct, organ):
     before, organ_before = ct.copy(), organ.copy()
     first, second = (plant(ct, organ, SPACING, kind, np.random.default_rng(7), diameter_mm=20) for _ in "ab")
@@ -70,7 +71,7 @@ def test_the_same_seed_plants_the_same_lesion_and_leaves_its_inputs_alone(kind, 
     np.testing.assert_array_equal(organ, organ_before)
 
 
-@pytest.mark.parametrize("kind", LESION_TYPES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_lesion_stays_in_the_organ_but_for_a_slight_bulge(kind, ct, organ):
     bulged = binary_dilation(organ, iterations=3)
     for seed in range(2):

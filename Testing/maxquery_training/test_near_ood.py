@@ -21,6 +21,8 @@ NETWORKS = {
     "ensemble": {"kind": "ensemble", "members": 2},
     "MaxQuery without QD": {"kind": "maxquery", "changes": {"qd_weight": 0.0}},
     "MaxQuery": {"kind": "maxquery"},
+    "nnU-Net with exposure": {"kind": "exposed", "changes": {"exposure_weight": 0.5}},
+    "MaxQuery with exposure": {"kind": "maxquery", "changes": {"exposure_weight": 1.0}},
     "Swin UNETR": {"kind": "swin"},
     "TransUNet": {"kind": "transunet"},
     "(8, 4, 20)": {"kind": "maxquery", "changes": {"query_distribution": [8, 4, 20]}},
@@ -66,6 +68,7 @@ def test_table_1_has_a_row_for_every_method(report):
         "MSP", "MaxLogit", "SML", "Energy", "Mahalanobis", "kNN", "MC Dropout", "Deep ensemble", "SynthCP",
         "MaxQuery without QD", "MaxQuery without QD, score by validation",
         "MaxQuery", "MaxQuery, score by validation", "Swin UNETR, MSP", "TransUNet, MSP",
+        "Outlier exposure", "MaxQuery with exposure", "MaxQuery with exposure, score by validation",
     }  # fmt: skip
 
 

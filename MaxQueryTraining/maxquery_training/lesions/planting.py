@@ -31,14 +31,14 @@ def plant(
     image_hu: np.ndarray,
     organ: np.ndarray,
     spacing_zyx_mm: tuple[float, float, float],
-    kind: str,
+    kind: str | LesionType,
     rng: np.random.Generator,
     *,
     forbidden: np.ndarray | None = None,
     diameter_mm: float | None = None,
     centre_zyx: tuple[int, int, int] | None = None,
 ) -> Planted | None:
-    """A copy of the CT with one lesion of type `kind` (a key of `LESION_TYPES`).
+    """A copy of the CT with one lesion of type `kind`, one of `LESION_TYPES` by its key or any other.
 
     `image_hu` `(Z, Y, X)` HU, a whole CT or a patch of one; `organ` bool, healthy organ; `forbidden` bool,
     voxels that must stay as they are, such as other lesions. Size and place are drawn where not given. Tissue
@@ -47,7 +47,7 @@ def plant(
     None when there is no room: no organ, or in 24 random places (or the one given) more than 15 % of the
     lesion would lie outside the organ, more than half outside the image, or any of it in `forbidden`.
     """
-    lesion = LESION_TYPES[kind]
+    lesion = LESION_TYPES[kind] if isinstance(kind, str) else kind
     diameter_mm = lesion.draw_diameter_mm(rng) if diameter_mm is None else float(diameter_mm)
     radius_mm = diameter_mm / 2
     spacing = np.asarray(spacing_zyx_mm, np.float32)

@@ -11,8 +11,8 @@ from maxquery_training.near_ood.measuring import Measured
 from maxquery_training.near_ood.methods import CHOSEN
 from maxquery_training.near_ood.run import BenchmarkRun
 
-OURS, WITHOUT_QD = "MaxQuery", "MaxQuery without QD"
-_FIGURE_4 = ("MSP", "MaxLogit", "SML", OURS, f"{OURS}, {CHOSEN}")
+OURS, WITHOUT_QD, EXPOSED = "MaxQuery", "MaxQuery without QD", "MaxQuery with exposure"
+_FIGURE_4 = ("MSP", "MaxLogit", "SML", OURS, f"{OURS}, {CHOSEN}", "Outlier exposure", EXPOSED)
 
 
 def draw(benchmark: Benchmark, run: BenchmarkRun, rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, str]:

@@ -39,6 +39,10 @@ def _dropout(voxels: Voxels | None) -> dict[str, Variants]:
     return {"MC Dropout": _DISAGREEMENT}
 
 
+def _exposed(voxels: Voxels | None) -> dict[str, Variants]:
+    return {"Outlier exposure": {"": SCORES["msp"], "type doubt": SCORES["type_doubt"]}}
+
+
 def _ensemble(voxels: Voxels | None) -> dict[str, Variants]:
     return {"Deep ensemble": _DISAGREEMENT}
 
@@ -49,7 +53,7 @@ def _synthesis(voxels: Voxels | None) -> dict[str, Variants]:
 
 def _maxquery(voxels: Voxels | None) -> dict[str, Variants]:
     names = {"": "maxquery", "query, post-softmax": "max_assignment", "category, post-softmax": "msp",
-             "category, pre-softmax": "maxlogit"}  # fmt: skip
+             "category, pre-softmax": "maxlogit", "type doubt": "type_doubt"}  # fmt: skip
     return {name: {"": SCORES[score]} for name, score in names.items()}
 
 
@@ -60,6 +64,7 @@ def _segmenter(voxels: Voxels | None) -> dict[str, Variants]:
 METHODS: dict[str, Callable[[Voxels | None], dict[str, Variants]]] = {
     "nnunet": _stock,
     "dropout": _dropout,
+    "exposed": _exposed,
     "ensemble": _ensemble,
     "synthesis": _synthesis,
     "maxquery": _maxquery,
@@ -71,8 +76,8 @@ NAMED_BY_NETWORK = ("maxquery", "swin", "transunet")
 """The kinds whose methods have the network's name before their own: "MaxQuery" itself (Eq. 9), "MaxQuery, query,
 post-softmax" and so on (Table 4), "Swin UNETR, MSP"."""
 CHOSEN = "score by validation"
-"""Ours: of a network of the kind maxquery, Eq. 9 or the one of its relatives in Table 4 that the validation patients
-choose, as they choose any other method's settings."""
+"""Ours: of a network of the kind maxquery, Eq. 9, a relative in Table 4 or the type doubt, whichever the validation
+patients choose, as they choose any other method's settings."""
 FITTED = ("nnunet",)
 """The kinds with a method that needs training voxels."""
 

@@ -16,6 +16,7 @@ from maxquery_training.folders import DatasetFiles
 from maxquery_training.near_ood.config import Network
 from maxquery_training.near_ood.deep_ensemble import EnsembleNet
 from maxquery_training.near_ood.monte_carlo_dropout import DropoutNet
+from maxquery_training.near_ood.outlier_exposure import ExposedTrainer
 from maxquery_training.near_ood.resynthesis import CompareNet, SynthesisTrainer
 from maxquery_training.near_ood.segmenters import FromScratchTrainer, SegmentingNet, SwinTrainer, TransUNetTrainer
 from maxquery_training.near_ood.trainers import ContinuedTrainer, DropoutTrainer
@@ -27,6 +28,7 @@ from maxquery_training.watching import Watcher
 
 _TRAINERS = {
     "nnunet": ContinuedTrainer, "dropout": DropoutTrainer, "synthesis": SynthesisTrainer, "maxquery": MaxQueryTrainer,
+    "exposed": ExposedTrainer,
     "member": ContinuedTrainer, "swin": SwinTrainer, "transunet": TransUNetTrainer,
 }  # fmt: skip
 

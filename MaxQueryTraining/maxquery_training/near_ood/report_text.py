@@ -75,7 +75,8 @@ def _how(report: dict[str, Any]) -> str:
         "In per cent: mean over runs, in brackets the 95 % bootstrap interval by patient. Outlier voxels against "
         "voxels of organ and known tumours, all cases of a run pooled. *Whole volume*: AUROC against every known "
         "voxel. *Real tumours*: AUROC of tumours of unknown type against organ; none says which way is right. "
-        f"Settings were chosen on the validation patients; '{CHOSEN}' is whichever score of Table 4 they choose."
+        f"Settings were chosen on the validation patients; '{CHOSEN}' is whichever score of Table 4, or the type "
+        "doubt, they choose."
     )
 
 
