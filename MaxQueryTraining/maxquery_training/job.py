@@ -42,8 +42,8 @@ class TrainingJob:
         "Model", "Limits", "What it must not be used for, and what it never saw."))  # fmt: skip
     preset: str = field(default="paper-liver", metadata=_shown(
         "Training", "Preset", "Grid, network and schedule: the paper's, or a small one for a few CPU cores. "
-        "quick-exposed also plants strange lesions while it learns, and its heatmap shows the doubt about a tumour's type: "
-        "for two types or more and one phase.",
+        "quick-exposed also plants strange lesions while it learns, and its heatmap shows the doubt about a tumour's "
+        "type: for two types or more and one phase.",
         choices=tuple(PRESETS)))  # fmt: skip
     backbone_epochs: int = field(default=0, metadata=_shown(
         "Training", "Backbone epochs", "0: as the preset has it.", least=0, most=10000))  # fmt: skip
