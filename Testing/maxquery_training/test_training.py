@@ -64,7 +64,7 @@ def test_the_checkpoint_becomes_a_bundle_that_is_calibrated_and_segments(trained
     from maxquery.prediction import PredictionParameters, predict
     from maxquery.reading import read_case
     from maxquery_training.calibration import calibrate
-    from maxquery_training.evaluation import measure, ood_localisation, segmentation_figures
+    from maxquery_training.evaluation import measure, ood_localisation, scores_of, segmentation_figures
     from maxquery_training.export import export
     from maxquery_training.planted_cases import planted_case
 
@@ -88,9 +88,9 @@ def test_the_checkpoint_becomes_a_bundle_that_is_calibrated_and_segments(trained
     prediction = predict(inlier.volume, bundle, parameters)
     below = bundle.calibration.percentile(prediction.anomaly[inlier.inlier]) < 90
     assert below.mean() == pytest.approx(0.9, abs=0.02)
-    measured = measure(inlier, bundle, parameters)
+    measured = measure(inlier, bundle, parameters, scores_of(bundle))
     assert set(segmentation_figures([measured])) == set(names[1:])
-    figures = ood_localisation([measured, measure(outlier, bundle, parameters)])
+    figures = ood_localisation([measured, measure(outlier, bundle, parameters, scores_of(bundle))])
     assert all(0 <= value <= 1 for score in figures.values() for value in score.values())
 
 
