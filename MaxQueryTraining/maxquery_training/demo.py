@@ -6,6 +6,7 @@ from pathlib import Path
 DEFAULT_OUTLIER = "abscess"
 DIAMETER_MM = 40.0
 SEED = 7
+LIVER = 5  # in the organ map of the sample
 
 
 def add_command(commands) -> None:
@@ -60,12 +61,14 @@ def _demo(options: argparse.Namespace, report) -> str:
 
     prediction, document = run(case.volume, "as-it-is")
     parts = ["The CT as it is", summary(document, options.output / "as-it-is")]
+    healthy, forbidden = prediction.labels == 1, prediction.labels > 1
     if sample is not None:
         organs = sitk.GetArrayFromImage(sitk.ReadImage(str(sample / "organs.nii.gz")))
         parts.append(f"Liver Dice against the sample's automatic organ map: {_liver_dice(prediction, organs):.3f}")
+        healthy, forbidden = organs == LIVER, None  # the same lesion whatever a model says of the CT
 
     lesion = LESION_TYPES[options.outlier].name.lower()
-    planted = plant_into(case.volume, prediction, options.outlier)
+    planted = plant_into(case.volume, healthy, forbidden, options.outlier)
     if planted is None:
         return "\n".join([*parts, "", f"No room to plant an outlier of {DIAMETER_MM:.0f} mm: no liver was found."])
     volume, mask = planted
@@ -77,16 +80,16 @@ def _demo(options: argparse.Namespace, report) -> str:
     return "\n".join([*parts, "", "Research use only. Not for diagnosis."])
 
 
-def plant_into(volume, prediction, kind: str):
-    """`(volume, mask)` with one lesion of `kind` in the predicted healthy liver; None where there is no room."""
+def plant_into(volume, healthy, forbidden, kind: str):
+    """`(volume, mask)` with one lesion of `kind` in the `healthy` liver; None where there is no room."""
     import numpy as np
 
     from maxquery.volume import Volume
     from maxquery_training.lesions.planting import plant
 
     planted = plant(
-        volume.array[0], prediction.labels == 1, volume.grid.spacing_xyz_mm[::-1], kind,
-        np.random.default_rng(SEED), forbidden=prediction.labels > 1, diameter_mm=DIAMETER_MM,
+        volume.array[0], healthy, volume.grid.spacing_xyz_mm[::-1], kind,
+        np.random.default_rng(SEED), forbidden=forbidden, diameter_mm=DIAMETER_MM,
     )  # fmt: skip
     return planted and (Volume(planted.image[None], volume.grid), planted.mask)
 
@@ -108,5 +111,5 @@ def found(prediction, mask, volume, bundle) -> str:
 
 
 def _liver_dice(prediction, organs) -> float:
-    ours, theirs = prediction.labels > 0, organs == 5
+    ours, theirs = prediction.labels > 0, organs == LIVER
     return 2.0 * float((ours & theirs).sum()) / float(ours.sum() + theirs.sum())
