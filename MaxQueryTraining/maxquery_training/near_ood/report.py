@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from maxquery_training.near_ood.config import Benchmark
-from maxquery_training.near_ood.gallery import EXPOSED, OURS, draw
+from maxquery_training.near_ood.gallery import HELD_AGAINST, OURS, draw
 from maxquery_training.near_ood.methods import CHOSEN
 from maxquery_training.near_ood.report_text import markdown
 from maxquery_training.near_ood.run import BenchmarkRun
@@ -56,7 +56,7 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
         "environment": _environment(),
     }  # fmt: skip
     if any(row["kind"] != "maxquery" for row in rows):
-        ours = [row["method"] for row in tables["1"] if row["method"] in (OURS, f"{OURS}, {CHOSEN}", EXPOSED)]
+        ours = [row["method"] for row in tables["1"] if row["method"] in HELD_AGAINST]
         report["against_best"] = {name: against_best(tables["1"], name) for name in ours}
     return report
 
