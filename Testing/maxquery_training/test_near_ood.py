@@ -65,7 +65,8 @@ def report(folder) -> dict:
 
 def test_table_1_has_a_row_for_every_method(report):
     assert {row["method"] for row in report["tables"]["1"]} == {
-        "MSP", "MaxLogit", "SML", "Energy", "Mahalanobis", "kNN", "MC Dropout", "Deep ensemble", "SynthCP",
+        "MSP", "MaxLogit", "SML", "Energy", "Type doubt", "Mahalanobis", "kNN",
+        "MC Dropout", "Deep ensemble", "SynthCP",
         "MaxQuery without QD", "MaxQuery without QD, score by validation",
         "MaxQuery", "MaxQuery, score by validation", "Swin UNETR, MSP", "TransUNet, MSP",
         "Outlier exposure", "MaxQuery with exposure", "MaxQuery with exposure, score by validation",

@@ -27,6 +27,7 @@ def _stock(voxels: Voxels) -> dict[str, Variants]:
             "standardised only": StandardisedMaxLogit.fit(voxels, width=0, dilation=0),
         },
         "Energy": {"": SCORES["energy"]},
+        "Type doubt": {"": SCORES["type_doubt"]},
         "Mahalanobis": {"": Mahalanobis.fit(voxels)},
         "kNN": {f"k = {k}": Neighbours.fit(voxels, k) for k in (10, 50)},
     }

@@ -18,7 +18,7 @@ from maxquery_training.near_ood.report_text import markdown
 from maxquery_training.near_ood.run import BenchmarkRun
 from maxquery_training.near_ood.tables import against_best, localisation_row, methods, segmentation_row
 
-_SEGMENTERS = ("nnunet", "swin", "transunet", "maxquery")
+_SEGMENTERS = ("nnunet", "exposed", "swin", "transunet", "maxquery")
 _TABLE_4 = {
     "category, post-softmax": ("category", "post"), "category, pre-softmax": ("category", "pre"),
     "query, post-softmax": ("query", "post"), "": ("query", "pre"),
