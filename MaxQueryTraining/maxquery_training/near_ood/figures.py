@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def draw_maps(path: Path, cases: Sequence[Measured], columns: Mapping[str, Seque
             axes.contour(truth[box] == OUTLIER, [0.5], colors=[_TRUTH["outlier tumour"]], linewidths=0.6)
             axes.set_axis_off()
     for axes, name in zip(grid[0], ("CT", "truth", *columns), strict=True):
-        axes.set_title(name, fontsize=8)
+        axes.set_title(fill(name, 20), fontsize=8)
     figure.colorbar(picture, ax=grid[:, -1].tolist(), label="anomaly, least to greatest in the organ", shrink=0.6)
     _legend(figure)
     figure.savefig(path)
