@@ -46,8 +46,9 @@ def organ_part(
         return WHOLE
     margin = np.ceil(_MARGIN_MM / np.array(locator.spacing_zyx_mm)).astype(int)
     part = grid.over(small, grown(found[0], margin.tolist(), small.shape_zyx))
+    step = parameters.step(grid.shape_zyx, bundle.patch_zyx)
     return tuple(
-        _fitted(side, patch, int(patch * parameters.step), int(_SPARE_MM / spacing))
+        _fitted(side, patch, int(patch * step), int(_SPARE_MM / spacing))
         for side, patch, spacing in zip(part, bundle.patch_zyx, bundle.spacing_zyx_mm, strict=True)
     )
 

@@ -112,7 +112,8 @@ def run_network(
 def _run_on(device, keep_on, network, image, body, bundle, scores, parameters, report, log, part) -> Iterator[Slice]:
     classes = len(bundle.labels)
     report("network", 0.0, "Preparing the network")  # for seconds, the first time that OpenVINO does
-    windows = [window for _, window in cut(image, bundle.patch_zyx, parameters.step)]
+    step = parameters.step(body.shape, bundle.patch_zyx)
+    windows = [window for _, window in cut(image, bundle.patch_zyx, step)]
     backend = choose_backend(
         WindowNet(network, scores), windows, classes, device, parameters.backend, parameters.quality == "fast",
         log.warnings,
@@ -127,7 +128,7 @@ def _run_on(device, keep_on, network, image, body, bundle, scores, parameters, r
         report("network", fraction, f"Segmenting on {log.device}")
 
     slices = stitch(
-        image, bundle.patch_zyx, parameters.step, classes + len(scores), backend.compute, keep_on, advance, body,
+        image, bundle.patch_zyx, step, classes + len(scores), backend.compute, keep_on, advance, body,
         part, shows_organ,
     )  # fmt: skip
     for (channels, owner), patient in zip(slices, body, strict=True):

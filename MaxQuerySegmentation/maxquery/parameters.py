@@ -1,15 +1,18 @@
 """How a run is made, and what it tells on the way."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from maxquery.backend_choice import BackendName
 from maxquery.findings import FindingParameters
+from maxquery.lattice import axis_starts
 
 Quality = Literal["accurate", "fast"]
 Report = Callable[[str, float, str], None]
+_HALF, _MOST = 0.5, 0.7
 
 
 @dataclass(frozen=True)
@@ -17,9 +20,9 @@ class PredictionParameters:
     """How a prediction is made.
 
     `device`: auto takes CUDA, then Apple's MPS, then the CPU. `quality`: accurate computes in 32 bit on
-    windows that overlap by half; fast lets the hardware use 16 bit and overlaps by three tenths. `roi`: whole
-    computes all that shows the patient, organ what lies around the organ as the model named `locator` finds it first.
-    `backend`: see `choose_backend`.
+    windows that overlap by half; fast lets the hardware use 16 bit, and overlaps by three tenths where half would
+    take more than `many_windows`. `roi`: whole computes all that shows the patient, organ what lies around the organ
+    as the model named `locator` finds it first. `backend`: see `choose_backend`.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -27,11 +30,21 @@ class PredictionParameters:
     roi: Literal["organ", "whole"] = "whole"
     locator: str = "liver-demo"
     backend: BackendName = "auto"
+    many_windows: int = 48
     findings: FindingParameters = field(default_factory=FindingParameters)
 
-    @property
-    def step(self) -> float:
-        return 0.5 if self.quality == "accurate" else 0.7
+    def step(self, shape_zyx: Sequence[int], patch_zyx: Sequence[int]) -> float:
+        """Patches from one window to the next, at most, on an image of `shape_zyx` voxels.
+
+        >>> short, long = ((slices, 200, 200) for slices in (80, 320))
+        >>> PredictionParameters().step(short, (40, 100, 100)), PredictionParameters().step(long, (40, 100, 100))
+        (0.5, 0.7)
+        """
+        if self.quality == "accurate":
+            return _HALF
+        sides = zip(shape_zyx, patch_zyx, strict=True)
+        windows = math.prod(len(axis_starts(max(size, patch), patch, _HALF)[0]) for size, patch in sides)
+        return _HALF if windows <= self.many_windows else _MOST
 
 
 @dataclass

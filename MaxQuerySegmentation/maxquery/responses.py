@@ -56,7 +56,7 @@ def responses_in(
     weight = torch.zeros(total.shape[1:])
     windows = [
         (inner, outer, window)
-        for start, window in cut(image, bundle.patch_zyx, parameters.step)
+        for start, window in cut(image, bundle.patch_zyx, parameters.step(grid.shape_zyx, bundle.patch_zyx))
         for inner, outer in [_overlap(start, bundle.patch_zyx, box)]
         if all(side.stop > side.start for side in inner)
     ]

@@ -201,6 +201,18 @@ def test_windows_cover_every_voxel_and_never_leave_the_volume_and_the_first_ones
     assert seen.all() and first[part].all()
 
 
+@given(
+    shape=st.tuples(*[st.integers(1, 200)] * 3),
+    patch=st.tuples(*[st.integers(4, 40)] * 3),
+    many=st.integers(0, 100),
+)
+def test_windows_overlap_by_half_unless_that_takes_many(shape, patch, many):
+    padded = tuple(max(s, p) for s, p in zip(shape, patch, strict=True))
+    half = len(Lattice.over(padded, patch, 0.5).indices)
+    assert ACCURATE.step(shape, patch) == 0.5
+    assert PredictionParameters(many_windows=many).step(shape, patch) == (0.5 if half <= many else 0.7)
+
+
 def test_a_window_has_a_rim_towards_each_neighbour():
     lattice = Lattice.over((32, 16, 80), (32, 16, 32), 0.75)
     assert lattice.starts == ((0,), (0,), (0, 24, 48))
