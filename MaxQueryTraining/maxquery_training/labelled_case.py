@@ -34,6 +34,10 @@ class LabelledCase:
         return (self.truth >= ORGAN) & (self.truth < self.ignore)
 
     @property
+    def known_tumour(self) -> np.ndarray:
+        return (self.truth > ORGAN) & (self.truth < self.ignore)
+
+    @property
     def outlier(self) -> np.ndarray:
         return self.truth == OUTLIER
 

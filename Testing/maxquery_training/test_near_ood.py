@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from maxquery_training.near_ood.measuring import Measured
 from maxquery_training.preset import QUICK
 
 from .conftest import SMALL
@@ -103,6 +104,14 @@ def test_the_score_by_validation_is_one_of_table_4(report):
     chosen = next(row for row in report["tables"]["1"] if row["method"] == "MaxQuery, score by validation")
     same = next(row for row in report["tables"]["4"] if [row["method"]] == chosen["setting"])
     assert chosen["auroc"] == same["auroc"]
+
+
+def test_an_outlier_is_told_from_known_tumours_too(folder, report):
+    for file in (folder / "work" / "measured").rglob("*.npz"):
+        for counts in Measured.load(file).counts.values():
+            tumours, organ = (counts[region].occurring.sum(axis=1)[1:] for region in ("tumours", "organ"))
+            assert tumours[1] == organ[1] and 0 <= tumours[0] < organ[0]
+    assert all(0 <= row["known_tumours"]["auroc"]["mean"] <= 1 for row in report["tables"]["1"])
 
 
 def test_no_patient_is_in_two_sets_and_none_that_is_tested_was_trained_on(folder):

@@ -16,11 +16,10 @@ from maxquery.organ import keep_organ
 from maxquery.prediction import PredictionParameters, RunLog, infer, silent
 from maxquery.search_region import search_region
 from maxquery_training.checkpoints import write_whole
-from maxquery_training.label_scheme import ORGAN, OUTLIER
 from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.metrics import ScoreCounts, dice
 
-REGIONS = ("organ", "whole", "real")
+REGIONS = ("organ", "tumours", "whole", "real")
 PERCENTILES = (80.0, 90.0, 95.0, 97.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.97)
 _FOUND_IOU = 0.1
 
@@ -40,9 +39,10 @@ class Measured:
     `outlier`: the type of its outlier, "" where none was wanted, None where one was and found no room. `dice` by
     label. By score: `case_score`, the mean anomaly over predicted tumour (None: none predicted); `regions`, one for
     each of `PERCENTILES`, empty where no threshold was known; `counts` by region of `REGIONS`: outlier voxels against
-    inlier voxels in organ and tumours, against all known voxels of the volume, and real tumours of unknown type
-    against organ. `plane`: an axial slice through the middle of what was planted, for pictures: `ct`, `truth` and each
-    score's map `(Y, X)`, the patient's right on the left, front up; `pixel_mm` along y and x.
+    inlier voxels in organ and tumours, against those of known tumours alone, against all known voxels of the volume,
+    and real tumours of unknown type against organ. `plane`: an axial slice through the middle of what was planted, for
+    pictures: `ct`, `truth` and each score's map `(Y, X)`, the patient's right on the left, front up; `pixel_mm` along
+    y and x.
     """
 
     case: str
@@ -100,8 +100,11 @@ def measure(
         for label in bundle.labels[1:]
     }
     real = case.truth == case.ignore
-    among = {"organ": case.inlier | case.outlier, "whole": known, "real": case.inlier | real}
-    positive = {"organ": case.outlier, "whole": case.outlier, "real": real}
+    among = {
+        "organ": case.inlier | case.outlier, "tumours": case.known_tumour | case.outlier, "whole": known,
+        "real": case.inlier | real,
+    }  # fmt: skip
+    positive = {region: real if region == "real" else case.outlier for region in REGIONS}
     counts: dict[str, dict[str, ScoreCounts]] = {}
     for score, anomaly in zip(scores, maps, strict=True):
         counts[score] = {region: ScoreCounts() for region in REGIONS}
@@ -121,7 +124,7 @@ def measure(
 def _plane(case: LabelledCase, maps: Mapping[str, np.ndarray]) -> tuple[tuple[float, float], dict[str, np.ndarray]]:
     grid = ModelGrid.of(case.volume.grid, case.volume.grid.spacing_xyz_mm[::-1])
     truth, ct = grid.canonical(case.truth), grid.canonical(case.volume.array[0])
-    shown = truth == OUTLIER if case.outlier.any() else (truth > ORGAN) & (truth < case.ignore)
+    shown = grid.canonical(case.outlier if case.outlier.any() else case.known_tumour)
     z = int(shown.sum(axis=(1, 2)).argmax())
     spacing = [case.volume.grid.spacing_xyz_mm[::-1][axis] for axis in grid.axes]
     images = {"ct": ct[z].astype(np.int16), "truth": truth[z]}

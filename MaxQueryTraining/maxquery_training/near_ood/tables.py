@@ -82,6 +82,7 @@ def localisation_row(method: Method, outliers: Sequence[str]) -> dict[str, Any]:
         "setting": list(method.scores),
         **method.localisation(),
         **method.cases(),
+        "known_tumours": method.localisation("tumours"),
         "whole_volume": method.localisation("whole"),
         "real_tumours": method.localisation("real"),
         "by_type": {kind: method.localisation(kind=kind) for kind in outliers},
