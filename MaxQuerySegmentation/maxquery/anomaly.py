@@ -50,6 +50,17 @@ def type_doubt(output: Output) -> Tensor:
     return types.sum(dim=1) - types.amax(dim=1)
 
 
+def type_entropy(output: Output) -> Tensor:
+    """P(tumour) · H(type | tumour), in nats, from softmax Z: how little is known of the type of what is a tumour.
+
+    Ours. The part of the softmax's entropy that lies among the types. To hover between two of many types is less than
+    to know none, which `type_doubt` hardly tells apart. Always 0 for a model of one tumour type.
+    """
+    tumour = output.segmentation.softmax(dim=1)[:, 2:].sum(dim=1)
+    log_types = output.segmentation[:, 2:].log_softmax(dim=1)
+    return -tumour * (log_types.exp() * log_types).sum(dim=1)
+
+
 SCORES: dict[str, Score] = {
     "maxquery": maxquery,
     "max_assignment": max_assignment,
@@ -57,6 +68,7 @@ SCORES: dict[str, Score] = {
     "msp": msp,
     "energy": energy,
     "type_doubt": type_doubt,
+    "type_entropy": type_entropy,
 }
 
 

@@ -18,7 +18,7 @@ from maxquery.prediction import PredictionParameters, RunLog, case_score, infer,
 from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.metrics import ScoreCounts, dice
 
-_MEASURED = ("maxquery", "max_assignment", "maxlogit", "msp", "type_doubt")
+_MEASURED = ("maxquery", "max_assignment", "maxlogit", "msp", "type_doubt", "type_entropy")
 _RESAMPLES = 1000
 
 

@@ -90,6 +90,8 @@ def test_the_scores_it_is_compared_with_follow_their_formulas(output):
         assert anomaly.energy(output)[b, z, y, x].item() == pytest.approx(-math.log(total), abs=1e-5)
         types = [math.exp(c) / total for c in classes[2:]]
         assert anomaly.type_doubt(output)[b, z, y, x].item() == pytest.approx(sum(types) - max(types), abs=1e-6)
+        entropy = -sum(p * math.log(p / sum(types)) for p in types)
+        assert anomaly.type_entropy(output)[b, z, y, x].item() == pytest.approx(entropy, abs=1e-6)
 
 
 def test_folding_keys_and_values_into_the_queries_changes_no_number():

