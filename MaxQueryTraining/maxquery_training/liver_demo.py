@@ -24,8 +24,7 @@ from maxquery_training.quiet import quiet
 from maxquery_training.watching import watcher
 
 DATASET_ID, DATASET = 701, "Dataset701_LiverDemo"
-# A finer grid than a laptop would train on: a capsule, a ring or a globule tells one type from another.
-PRESET = replace(QUICK_EXPOSED, spacing_zyx_mm=(4.0, 2.0, 2.0), patch_zyx=(32, 112, 112), joint_epochs=14)
+PRESET = QUICK_EXPOSED
 CALIBRATION_PATIENT = "liver_005"
 _ROUNDS = 3  # lesions of each type in each scan that is measured on
 
@@ -38,9 +37,9 @@ def cases(data: Path) -> list[TrainingCase]:
     """
     liver, ct = data / "liver" / "train", data / "ct"
     chest = TrainingCase(
-        "chest", "lung1", data / "lung" / "pyradiomics_lung1_ct.nii.gz", slices=slice(6, None), weight=16
+        "chest", "lung1", data / "lung" / "pyradiomics_lung1_ct.nii.gz", slices=slice(6, None), weight=8
     )
-    pelvis = TrainingCase("pelvis", "abdomen", ct / "abdomen_3mm_ct.nii.gz", slices=slice(0, 50), weight=16)
+    pelvis = TrainingCase("pelvis", "abdomen", ct / "abdomen_3mm_ct.nii.gz", slices=slice(0, 50), weight=8)
 
     def lits(number: str, patient: str, copies: int) -> TrainingCase:
         image, mask = (liver / f"liver_{number}_{kind}.nii.gz" for kind in ("ct", "seg"))
@@ -49,11 +48,11 @@ def cases(data: Path) -> list[TrainingCase]:
         )  # fmt: skip
 
     return [
-        *(lits(number, f"liver_{number}", 48) for number in ("002", "003", "004")),
-        *(lits(number, "liver_006-010", 16) for number in ("006", "007", "008", "009", "010")),
+        *(lits(number, f"liver_{number}", 24) for number in ("002", "003", "004")),
+        *(lits(number, "liver_006-010", 8) for number in ("006", "007", "008", "009", "010")),
         lits("005", CALIBRATION_PATIENT, 4),
         TrainingCase("noncontrast", "abdomen", ct / "abdomen_small_ct.nii.gz", ct / "abdomen_small_organs.nii.gz",
-                     {5: ORGAN}, copies=16),
+                     {5: ORGAN}, copies=8),
         pelvis,
         chest,
     ]  # fmt: skip
@@ -89,8 +88,8 @@ def _train(arguments: argparse.Namespace) -> tuple[dict, int]:
     import torch
 
     from maxquery_training.planning import plan_and_preprocess
-    from maxquery_training.stages import run_stage, trained
-    from maxquery_training.trainers import BackboneTrainer, MaxQueryTrainer
+    from maxquery_training.stages import run_stage, train, trained
+    from maxquery_training.trainers import MaxQueryTrainer
 
     raw = arguments.work / "raw" / DATASET
     plans_file = arguments.work / "preprocessed" / DATASET / f"{PLANS}.json"
@@ -101,10 +100,12 @@ def _train(arguments: argparse.Namespace) -> tuple[dict, int]:
         plan_and_preprocess(DATASET_ID, DATASET, PRESET, arguments.processes)
     plans = json.loads(plans_file.read_text())
     description, device = json.loads((raw / "dataset.json").read_text()), torch.device(arguments.device)
-    weights = dict(load_bundle(find_bundle(arguments.backbone)).weights) if arguments.backbone else None
     with watcher("rich") as follower, quiet():
-        run_stage(BackboneTrainer, plans, description, device, follower, weights)
-        run_stage(MaxQueryTrainer, plans, description, device, follower)
+        if arguments.backbone:
+            weights = dict(load_bundle(find_bundle(arguments.backbone)).weights)
+            run_stage(MaxQueryTrainer, plans, description, device, follower, weights)
+        else:
+            train(plans, description, device, follower)
     return plans, trained(DATASET)[1]
 
 
@@ -119,7 +120,7 @@ def _release(plans: dict, seconds: int, data: Path, begun_with: list[str]) -> Bu
     held_out = [data / "liver" / "train" / f"{CALIBRATION_PATIENT}_{kind}.nii.gz" for kind in ("ct", "seg")]
     bundle = export(
         trained(DATASET)[0], plans, LABELS, read_case(held_out[:1]).volume,
-        name="liver-demo", version="0.6.0", licence="CC-BY-SA-4.0",
+        name="liver-demo", version="0.5.0", licence="CC-BY-SA-4.0",
         description="A small model of the liver and five synthetic tumour types on contrast-enhanced CT.",
         channels=("portal venous",), model_card=MODEL_CARD.read_text("utf-8"),
         training={
@@ -200,7 +201,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--bundle", type=Path, default=Path("Resources/Models/liver-demo"), help="where it goes")
-    parser.add_argument("--backbone", help="a bundle of the same network, on any grid, whose backbone is begun with")
+    parser.add_argument("--backbone", help="a bundle of the same network: the joint stage begins with its backbone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
