@@ -12,7 +12,7 @@ from maxquery.lattice import axis_starts
 
 Quality = Literal["accurate", "fast"]
 Report = Callable[[str, float, str], None]
-_HALF, _MOST = 0.5, 0.7
+_NEAR, _FAR = 0.5, 0.7  # patches between windows
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class PredictionParameters:
         (0.5, 0.7)
         """
         if self.quality == "accurate":
-            return _HALF
+            return _NEAR
         sides = zip(shape_zyx, patch_zyx, strict=True)
-        windows = math.prod(len(axis_starts(max(size, patch), patch, _HALF)[0]) for size, patch in sides)
-        return _HALF if windows <= self.many_windows else _MOST
+        windows = math.prod(len(axis_starts(max(size, patch), patch, _NEAR)[0]) for size, patch in sides)
+        return _NEAR if windows <= self.many_windows else _FAR
 
 
 @dataclass
