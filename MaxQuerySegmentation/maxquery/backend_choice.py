@@ -34,7 +34,8 @@ def choose_backend(
     fitting = installed and device.type == "cpu" and isinstance(network.network, MaxQueryNet)
     if asked or (wanted == "auto" and fitting and len(windows) >= _LEAST_WINDOWS):
         probe = windows[len(windows) // 2]
-        backend, agreement = openvino_backend.openvino_backend(network, probe, classes, half is not None)
+        precisions = ("bf16", "f32") if fast and torch.cpu._is_avx512_bf16_supported() else ("f32",)
+        backend, agreement = openvino_backend.openvino_backend(network, probe, classes, precisions)
         if agreement.suffices:
             return backend
         sentence = f"{backend.name} agrees too little with torch on this computer: {agreement}."
@@ -48,7 +49,7 @@ def _half_precision(device: torch.device) -> torch.dtype | None:
     """The 16-bit type that pays. Responses, softmax and argmax stay in 32 bit anyway."""
     if device.type == "cuda":
         return torch.float16
-    # AVX-512 has instructions for bfloat16, too, but a window takes longer with them than in 32 bit.
+    # AVX-512 has instructions for bfloat16, too, which do not pay on every processor.
     if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
         return torch.bfloat16
     return None

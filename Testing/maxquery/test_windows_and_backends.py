@@ -1,6 +1,7 @@
 """What is computed of a CT, and by whom: shortcuts that change nothing, and how that is checked."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -92,26 +93,57 @@ def choose(net, probe, wanted="auto", warnings=None):
     return choose_backend(net, [probe] * 8, len(LABELS), CPU, wanted, False, [] if warnings is None else warnings)
 
 
-@pytest.mark.parametrize("amx", [False, True])
-def test_a_cpu_computes_in_16_bit_only_where_it_multiplies_matrices_of_them(net, amx, monkeypatch):
-    """AVX-512's own bfloat16 took 1.6 times as long as 32 bit, with OpenVINO and a paper-size window."""
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+@pytest.mark.parametrize("has_bfloat16", [False, True])
+def test_the_default_may_compute_in_16_bit_where_a_cpu_has_instructions_for_it(net, has_bfloat16, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bfloat16)
     monkeypatch.setattr(openvino_backend, "is_installed", lambda: True)
     asked = []
 
-    def spy(network, probe, classes, half):
-        asked.append(half)
+    def spy(network, probe, classes, precisions):
+        asked.append(precisions)
         return Backend("spy", None), Agreement(1.0, 1.0)
 
     monkeypatch.setattr(openvino_backend, "openvino_backend", spy)
     for fast in (True, False):
         choose_backend(net, [torch.zeros(1, *PATCH)] * 8, len(LABELS), CPU, "auto", fast, [])
-    assert asked == [amx, False]
+    assert asked == [("bf16", "f32") if has_bfloat16 else ("f32",), ("f32",)]
+
+
+@needs_openvino
+@pytest.mark.parametrize("slow", ["bf16", "f32"])
+def test_of_two_precisions_the_faster_one_computes_and_is_kept(net, probe, cache, slow, monkeypatch):
+    compiled, tried = openvino_backend._compiled, []
+
+    def delayed(core, model, precision):
+        tried.append(precision)
+        answer = compiled(core, model, "f32")
+
+        def compute(window):
+            time.sleep(0.3 if precision == slow else 0.0)
+            return answer(window)
+
+        return compute
+
+    monkeypatch.setattr(openvino_backend, "_compiled", delayed)
+    fast = {"bf16": "f32", "f32": "bf16"}[slow]
+    for calls in (["bf16", "f32", fast], [fast]):  # the second time nothing is tried
+        tried.clear()
+        backend, _ = openvino_backend.openvino_backend(net, probe, len(LABELS), ("bf16", "f32"), cache=cache)
+        assert tried == calls
+        assert backend.name.endswith({"bf16": "bfloat16", "f32": "32 bit"}[fast])
+
+
+@needs_openvino
+def test_a_precision_that_disagrees_is_not_used_however_fast(net, probe, cache, monkeypatch):
+    agreements = iter([Agreement(0.9, 0.5), Agreement(1.0, 1.0)])
+    monkeypatch.setattr(Agreement, "of", classmethod(lambda cls, *answers: next(agreements)))
+    backend, agreement = openvino_backend.openvino_backend(net, probe, len(LABELS), ("bf16", "f32"), cache=cache)
+    assert backend.name.endswith("32 bit") and agreement.suffices
 
 
 @needs_openvino
 def test_openvino_answers_as_torch_does(net, probe, cache):
-    backend, agreement = openvino_backend.openvino_backend(net, probe, len(LABELS), half=False, cache=cache)
+    backend, agreement = openvino_backend.openvino_backend(net, probe, len(LABELS), ("f32",), cache=cache)
     assert agreement.labels >= 0.999 and agreement.ranks >= 0.9999
     other = torch.randn(1, *PATCH)
     channels, owners = backend.compute(other)
