@@ -27,7 +27,7 @@ def _stock(voxels: Voxels) -> dict[str, Variants]:
             "standardised only": StandardisedMaxLogit.fit(voxels, width=0, dilation=0),
         },
         "Energy": {"": SCORES["energy"]},
-        "Type doubt": {"": SCORES["type_doubt"]},
+        "Type doubt": {"": SCORES["type_doubt"], "entropy": SCORES["type_entropy"]},
         "Mahalanobis": {"": Mahalanobis.fit(voxels)},
         "kNN": {f"k = {k}": Neighbours.fit(voxels, k) for k in (10, 50)},
     }
@@ -41,7 +41,8 @@ def _dropout(voxels: Voxels | None) -> dict[str, Variants]:
 
 
 def _exposed(voxels: Voxels | None) -> dict[str, Variants]:
-    return {"Outlier exposure": {"": SCORES["msp"], "type doubt": SCORES["type_doubt"]}}
+    names = {"": "msp", "type doubt": "type_doubt", "type entropy": "type_entropy"}
+    return {"Outlier exposure": {name: SCORES[score] for name, score in names.items()}}
 
 
 def _ensemble(voxels: Voxels | None) -> dict[str, Variants]:
@@ -54,7 +55,8 @@ def _synthesis(voxels: Voxels | None) -> dict[str, Variants]:
 
 def _maxquery(voxels: Voxels | None) -> dict[str, Variants]:
     names = {"": "maxquery", "query, post-softmax": "max_assignment", "category, post-softmax": "msp",
-             "category, pre-softmax": "maxlogit", "type doubt": "type_doubt"}  # fmt: skip
+             "category, pre-softmax": "maxlogit", "type doubt": "type_doubt",
+             "type entropy": "type_entropy"}  # fmt: skip
     return {name: {"": SCORES[score]} for name, score in names.items()}
 
 
@@ -77,8 +79,8 @@ NAMED_BY_NETWORK = ("maxquery", "swin", "transunet")
 """The kinds whose methods have the network's name before their own: "MaxQuery" itself (Eq. 9), "MaxQuery, query,
 post-softmax" and so on (Table 4), "Swin UNETR, MSP"."""
 CHOSEN = "score by validation"
-"""Ours: of a network of the kind maxquery, Eq. 9, a relative in Table 4 or the type doubt, whichever the validation
-patients choose, as they choose any other method's settings."""
+"""Ours: of a network of the kind maxquery, Eq. 9, a relative in Table 4 or a doubt about the type, whichever the
+validation patients choose, as they choose any other method's settings."""
 FITTED = ("nnunet",)
 """The kinds with a method that needs training voxels."""
 

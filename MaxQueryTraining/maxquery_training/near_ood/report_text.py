@@ -81,8 +81,8 @@ def _how(report: dict[str, Any]) -> str:
         "voxels of organ and known tumours, all cases of a run pooled. *Known tumours*: AUROC against those alone; "
         "*whole volume*: against every known voxel. *Real tumours*: AUROC of tumours of unknown type against organ; "
         "none says which way is right. "
-        f"Settings were chosen on the validation patients; '{CHOSEN}' is whichever score of Table 4, or the type "
-        "doubt, they choose. *Outlier exposure* and *with exposure*: lesions of arbitrary looks were planted in "
+        f"Settings were chosen on the validation patients; '{CHOSEN}' is whichever score of Table 4, or doubt about "
+        "the type, they choose. *Outlier exposure* and *with exposure*: lesions of arbitrary looks were planted in "
         "training, none of them of a type that is tested."
     )
 
