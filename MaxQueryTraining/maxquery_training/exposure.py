@@ -1,7 +1,7 @@
 """Outlier exposure (Hendrycks et al., ICLR 2019) for MaxQuery: lesions of arbitrary looks, planted into windows.
 
 Ours, not the paper's: a lesion that nobody has a name for is labelled a tumour, and of no type more than of another.
-Where the types' probabilities disagree, `maxquery.anomaly.type_doubt` is high.
+Where the types' probabilities disagree, `maxquery.anomaly.type_entropy` is high.
 """
 
 from collections.abc import Sequence

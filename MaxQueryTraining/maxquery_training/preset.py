@@ -119,7 +119,7 @@ QUICK = Preset(
 
 # Ours: a heatmap that was taught what strange looks like. For two tumour types or more, and one phase.
 QUICK_EXPOSED = replace(
-    QUICK, backbone_epochs=40, joint_epochs=12, frozen_epochs=1, exposure_weight=10.0, score="type_doubt"
+    QUICK, backbone_epochs=40, joint_epochs=12, frozen_epochs=1, exposure_weight=10.0, score="type_entropy"
 )
 
 PRESETS = {
