@@ -8,9 +8,7 @@
 import argparse
 import json
 from dataclasses import replace
-from math import ceil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,17 +24,7 @@ from maxquery_training.quiet import quiet
 from maxquery_training.watching import watcher
 
 DATASET_ID, DATASET = 701, "Dataset701_LiverDemo"
-PRESET = replace(
-    QUICK_EXPOSED, spacing_zyx_mm=(4.0, 2.0, 2.0), patch_zyx=(32, 112, 112), query_rate=1e-3, joint_epochs=8,
-    frozen_epochs=0, exposure_weight=20.0, seed=1,
-)  # fmt: skip
-# Lesion types are learned close up: in windows a third as large, hence in more steps, and from HU as they are. What
-# else there is in a body is learned, or remembered, in the windows that the model is used with.
-CLOSE_UP = replace(
-    PRESET, patch_zyx=(32, 64, 64), batch_size=3, intensity_augmentation=False, backbone_rate=2e-3, backbone_epochs=36,
-    query_rate=2e-3, joint_epochs=10, frozen_epochs=1, exposure_weight=10.0,
-)  # fmt: skip
-CLOSE_UP_PLANS = "MaxQueryCloseUpPlans"
+PRESET = QUICK_EXPOSED
 CALIBRATION_PATIENT = "liver_005"
 _ROUNDS = 3  # lesions of each type in each scan that is measured on
 
@@ -49,9 +37,9 @@ def cases(data: Path) -> list[TrainingCase]:
     """
     liver, ct = data / "liver" / "train", data / "ct"
     chest = TrainingCase(
-        "chest", "lung1", data / "lung" / "pyradiomics_lung1_ct.nii.gz", slices=slice(6, None), weight=16
+        "chest", "lung1", data / "lung" / "pyradiomics_lung1_ct.nii.gz", slices=slice(6, None), weight=8
     )
-    pelvis = TrainingCase("pelvis", "abdomen", ct / "abdomen_3mm_ct.nii.gz", slices=slice(0, 50), weight=16)
+    pelvis = TrainingCase("pelvis", "abdomen", ct / "abdomen_3mm_ct.nii.gz", slices=slice(0, 50), weight=8)
 
     def lits(number: str, patient: str, copies: int) -> TrainingCase:
         image, mask = (liver / f"liver_{number}_{kind}.nii.gz" for kind in ("ct", "seg"))
@@ -60,11 +48,11 @@ def cases(data: Path) -> list[TrainingCase]:
         )  # fmt: skip
 
     return [
-        *(lits(number, f"liver_{number}", 48) for number in ("002", "003", "004")),
-        *(lits(number, "liver_006-010", 16) for number in ("006", "007", "008", "009", "010")),
+        *(lits(number, f"liver_{number}", 24) for number in ("002", "003", "004")),
+        *(lits(number, "liver_006-010", 8) for number in ("006", "007", "008", "009", "010")),
         lits("005", CALIBRATION_PATIENT, 4),
         TrainingCase("noncontrast", "abdomen", ct / "abdomen_small_ct.nii.gz", ct / "abdomen_small_organs.nii.gz",
-                     {5: ORGAN}, copies=16),
+                     {5: ORGAN}, copies=8),
         pelvis,
         chest,
     ]  # fmt: skip
@@ -95,14 +83,13 @@ LIMITS = (
 MODEL_CARD = Path(__file__).with_name("liver_demo_card.md")
 
 
-def _train(arguments: argparse.Namespace) -> tuple[dict, dict, int]:
-    """The plans, those of the close-up stages, and the seconds that all training took."""
+def _train(arguments: argparse.Namespace) -> tuple[dict, int]:
+    """The plans, and the seconds that training took."""
     import torch
 
-    from maxquery_training.checkpoints import read_checkpoint
-    from maxquery_training.planning import plan_and_preprocess, with_windows
-    from maxquery_training.stages import run_stage, seconds
-    from maxquery_training.trainers import BackboneTrainer, MaxQueryTrainer
+    from maxquery_training.planning import plan_and_preprocess
+    from maxquery_training.stages import run_stage, train, trained
+    from maxquery_training.trainers import MaxQueryTrainer
 
     raw = arguments.work / "raw" / DATASET
     plans_file = arguments.work / "preprocessed" / DATASET / f"{PLANS}.json"
@@ -112,30 +99,28 @@ def _train(arguments: argparse.Namespace) -> tuple[dict, dict, int]:
         )
         plan_and_preprocess(DATASET_ID, DATASET, PRESET, arguments.processes)
     plans = json.loads(plans_file.read_text())
-    close_up = with_windows(plans, CLOSE_UP_PLANS, CLOSE_UP)
     description, device = json.loads((raw / "dataset.json").read_text()), torch.device(arguments.device)
-    weights = dict(load_bundle(find_bundle(arguments.backbone)).weights) if arguments.backbone else None
-    finals = []
     with watcher("rich") as follower, quiet():
-        for trainer, its_plans in (BackboneTrainer, close_up), (MaxQueryTrainer, close_up), (MaxQueryTrainer, plans):
-            finals.append(run_stage(trainer, its_plans, description, device, follower, weights))
-            weights = read_checkpoint(finals[-1])["network_weights"]
-    return plans, close_up, ceil(sum(map(seconds, finals)))
+        if arguments.backbone:
+            weights = dict(load_bundle(find_bundle(arguments.backbone)).weights)
+            run_stage(MaxQueryTrainer, plans, description, device, follower, weights)
+        else:
+            train(plans, description, device, follower)
+    return plans, trained(DATASET)[1]
 
 
-def _release(plans: dict, close_up: dict, seconds: int, data: Path, begun_with: list[str]) -> Bundle:
+def _release(plans: dict, seconds: int, data: Path, begun_with: list[str]) -> Bundle:
     """Exported, calibrated on one patient, measured on another; neither was trained on."""
     from maxquery.prediction import PredictionParameters
     from maxquery.reading import read_case
     from maxquery_training.calibration import calibrate
     from maxquery_training.export import export
-    from maxquery_training.stages import final_checkpoint
-    from maxquery_training.trainers import MaxQueryTrainer
+    from maxquery_training.stages import trained
 
     held_out = [data / "liver" / "train" / f"{CALIBRATION_PATIENT}_{kind}.nii.gz" for kind in ("ct", "seg")]
     bundle = export(
-        final_checkpoint(MaxQueryTrainer, DATASET), plans, LABELS, read_case(held_out[:1]).volume,
-        name="liver-demo", version="0.7.0", licence="CC-BY-SA-4.0",
+        trained(DATASET)[0], plans, LABELS, read_case(held_out[:1]).volume,
+        name="liver-demo", version="0.5.1", licence="CC-BY-SA-4.0",
         description="A small model of the liver and five synthetic tumour types on contrast-enhanced CT.",
         channels=("portal venous",), model_card=MODEL_CARD.read_text("utf-8"),
         training={
@@ -146,16 +131,15 @@ def _release(plans: dict, close_up: dict, seconds: int, data: Path, begun_with: 
             "seed": plans["maxquery"]["seed"],
             "duration_seconds": seconds,
             "preset": plans["maxquery"],
-            "close_up": close_up["maxquery"],
         },
     )  # fmt: skip
     parameters = PredictionParameters(device="auto")
     bundle = calibrate(bundle, [planted_case(*held_out, INLIERS, seed) for seed in (0, 1)], parameters)
-    return replace(bundle, metrics=_measure(bundle, close_up, parameters, data))
+    return replace(bundle, metrics=_measure(bundle, plans, parameters, data))
 
 
-def _measure(bundle: Bundle, close_up: dict, parameters, data: Path) -> dict:
-    """Every figure of the bundle's `metrics`; and those of the backbone, a stock nnU-Net, in its own windows."""
+def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
+    """Every figure of the bundle's `metrics`; and those of a backbone trained here, a stock nnU-Net."""
     from maxquery.prediction import predict
     from maxquery_training.checkpoints import read_checkpoint
     from maxquery_training.evaluation import (
@@ -166,24 +150,23 @@ def _measure(bundle: Bundle, close_up: dict, parameters, data: Path) -> dict:
         segmentation_figures,
     )
     from maxquery_training.metrics import dice
-    from maxquery_training.stages import final_checkpoint
+    from maxquery_training.stages import backbone_checkpoint
     from maxquery_training.stock import STOCK_SCORES, StockNet
-    from maxquery_training.trainers import BackboneTrainer
 
     pairs = [[data / "liver" / "val" / f"liver_{n}_{kind}.nii.gz" for kind in ("ct", "seg")] for n in ("000", "001")]
     inliers = [planted_case(*pair, INLIERS, 100 + i) for pair in pairs for i in range(_ROUNDS)]
     outliers = [planted_case(*pair, [kind], 200 + i) for pair in pairs for i in range(_ROUNDS) for kind in OUTLIERS]
     real = [planted_case(*pair, [], 0) for pair in pairs]
-    weights = read_checkpoint(final_checkpoint(BackboneTrainer, DATASET, CLOSE_UP_PLANS))["network_weights"]
-    stock = StockNet(weights, close_up, len(bundle.channels), len(bundle.labels))
-    found: dict[str, Any] = {"stock_nnunet": "the backbone alone, before the joint stages, in its own windows"}
-    for name, its_bundle, network, scores in (
-        ("", bundle, None, scores_of(bundle)),
-        ("_stock_nnunet", replace(bundle, patch_zyx=CLOSE_UP.patch_zyx), stock, STOCK_SCORES),
-    ):
-        by_type = [measure(case, its_bundle, parameters, scores, network) for case in outliers]
+    measured, found = [("", None, scores_of(bundle))], {}
+    if backbone_checkpoint(DATASET).exists():
+        weights = read_checkpoint(backbone_checkpoint(DATASET))["network_weights"]
+        stock = StockNet(weights, plans, len(bundle.channels), len(bundle.labels))
+        measured.append(("_stock_nnunet", stock, STOCK_SCORES))
+        found["stock_nnunet"] = "the backbone alone, before the joint stage"
+    for name, network, scores in measured:
+        by_type = [measure(case, bundle, parameters, scores, network) for case in outliers]
         pooled = ood_localisation(by_type)
-        known = [measure(case, its_bundle, parameters, scores, network) for case in inliers]
+        known = [measure(case, bundle, parameters, scores, network) for case in inliers]
         found["dsc" + name] = _rounded(segmentation_figures(known))
         found["case_auc" + name] = round(case_detection(known + by_type), 4)
         found["ood" + name] = {score: _rounded(figures) for score, figures in pooled.items()}
@@ -218,7 +201,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--bundle", type=Path, default=Path("Resources/Models/liver-demo"), help="where it goes")
-    parser.add_argument("--backbone", help="a bundle of the same network, on any grid, whose backbone is begun with")
+    parser.add_argument("--backbone", help="a bundle of the same network: the joint stage begins with its backbone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()

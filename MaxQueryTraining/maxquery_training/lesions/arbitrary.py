@@ -13,9 +13,8 @@ from maxquery_training.lesions.shape import Outline
 from maxquery_training.lesions.site import Site, mix, ramp
 from maxquery_training.lesions.types import LesionType
 
-# How often a part is as dense as parts of known types are, from water to blood: then its arrangement alone is strange.
-_USUAL = 0.8
-_FAR_HU = (-120.0, 400.0)
+_NEAR = 0.6  # how often a part is about as dense as the liver: what is far from it is found easily
+_NEAR_HU, _FAR_HU = 30.0, (-120.0, 400.0)
 
 
 def arbitrary(site: Site) -> np.ndarray:
@@ -29,8 +28,8 @@ def arbitrary(site: Site) -> np.ndarray:
 
 
 def _some_hu(site: Site) -> float:
-    if site.rng.random() < _USUAL:
-        return site.rng.uniform(0, site.blood_hu + 20)
+    if site.rng.random() < _NEAR:
+        return site.liver_hu + _NEAR_HU * site.rng.standard_normal()
     return site.rng.uniform(*_FAR_HU)
 
 
