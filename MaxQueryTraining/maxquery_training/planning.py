@@ -1,7 +1,6 @@
 """nnU-Net plans and preprocesses the dataset; the preset has the last word on grid and network."""
 
 import json
-from copy import deepcopy
 from pathlib import Path
 
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
@@ -75,14 +74,3 @@ def with_schedule(plans: dict, backbone_epochs: int | None, joint_epochs: int | 
     """nnU-Net's `plans` with other lengths or another seed than their preset's; None: as it has them."""
     preset = Preset.from_json(plans["maxquery"]).with_schedule(backbone_epochs, joint_epochs, seed)
     return plans | {"maxquery": preset.to_json()}
-
-
-def with_windows(plans: dict, name: str, preset: Preset) -> dict:
-    """nnU-Net's `plans` under another `name`, for other windows of the data that lie preprocessed already.
-
-    A stage that is run with them leaves its checkpoints apart. The preset has the grid and the network of `plans`.
-    """
-    plans = deepcopy(plans) | {"plans_name": name, "maxquery": preset.to_json()}
-    configuration = plans["configurations"][CONFIGURATION]
-    configuration["patch_size"], configuration["batch_size"] = list(preset.patch_zyx), preset.batch_size
-    return plans

@@ -16,9 +16,8 @@ class Preset:
     `iterations` batches each. `window_hu` is what intensities are clipped to before normalisation (None:
     nnU-Net's foreground percentiles). `group_weights`: what background, organ and tumours weigh in cross-entropy.
     `response`: see `maxquery.network.RESPONSES`; the paper's is the product. `exposure_weight`: of the loss in
-    `maxquery_training.exposure`, in the joint stage; the paper has none. `intensity_augmentation`: nnU-Net's
-    blur, contrast, brightness, gamma and low resolution; without them HU stay what they are, but for noise.
-    `score`: what the model's heatmap shows, a name in `maxquery.anomaly.SCORES`; the paper's is Eq. 9.
+    `maxquery_training.exposure`, in the joint stage; the paper has none. `score`: what the model's
+    heatmap shows, a name in `maxquery.anomaly.SCORES`; the paper's is Eq. 9.
     """
 
     spacing_zyx_mm: tuple[float, float, float] = (3.0, 0.76, 0.76)
@@ -47,7 +46,6 @@ class Preset:
     group_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     mirror: bool = True
     rotation_degrees: float = 30.0
-    intensity_augmentation: bool = True
     foreground_share: float = 0.33
     window_hu: tuple[float, float] | None = None
     seed: int = 0

@@ -4,11 +4,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
-from batchgeneratorsv2.transforms.intensity.contrast import ContrastTransform
-from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
-from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
-from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
@@ -27,10 +22,6 @@ from maxquery_training.resumable import ResumableTrainer
 
 # Segmentation layers differ from stage to stage; the decoder of stock nnU-Net lists the encoder once more.
 _NOT_THE_BACKBONE = ("decoder.seg_layers.", "decoder.encoder.")
-_OF_INTENSITY = (
-    GaussianBlurTransform, MultiplicativeBrightnessTransform, ContrastTransform, SimulateLowResolutionTransform,
-    GammaTransform,
-)  # fmt: skip
 
 
 class BackboneTrainer(ResumableTrainer):
@@ -101,9 +92,6 @@ class BackboneTrainer(ResumableTrainer):
 
     def get_training_transforms(self, *arguments, **keywords) -> BasicTransform:
         transforms = super().get_training_transforms(*arguments, **keywords)
-        if not self.preset.intensity_augmentation:
-            kept = [t for t in transforms.transforms if not isinstance(getattr(t, "transform", t), _OF_INTENSITY)]
-            transforms.transforms = kept
         if self.can_be_exposed and self.preset.exposure_weight:
             check_exposable(self.num_input_channels, list(self.dataset_json["labels"]))
             of_space = SpatialTransform, Convert2DTo3DTransform
@@ -158,8 +146,7 @@ class SupervisedLoss(nn.Module):
 class MaxQueryTrainer(BackboneTrainer):
     """The joint stage: the backbone frozen at first, then at a tenth of the queries' rate (Sec. 4.2).
 
-    It begins with `backbone_weights`, or with what `BackboneTrainer` left for the same plans. Weights of a network
-    like its own, queries and all, are taken as a whole.
+    It begins with `backbone_weights`, or with what `BackboneTrainer` left for the same plans.
     """
 
     stage = "joint"
@@ -188,13 +175,6 @@ class MaxQueryTrainer(BackboneTrainer):
             checkpoint = self.folder.parents[1] / stage / self.folder.name / FINAL
             self.backbone_weights = read_checkpoint(checkpoint)["network_weights"]
         super().on_train_start()
-
-    def load_backbone(self, weights: dict[str, Tensor]) -> None:
-        own = self.bare_network.state_dict()
-        if {name: tensor.shape for name, tensor in weights.items()} == {name: own[name].shape for name in own}:
-            self.bare_network.load_state_dict(weights)
-        else:
-            super().load_backbone(weights)
 
     def _get_deep_supervision_scales(self) -> list[list[int]]:
         return [[1, 1, 1]]  # the loss makes the targets of the coarser attention maps itself

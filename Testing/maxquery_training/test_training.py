@@ -1,7 +1,6 @@
 """The trainers on real nnU-Net: from files on disk through both stages to a bundle that segments."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from maxquery.labels import Label
 from maxquery_training.checkpoints import FINAL, read_checkpoint
 from maxquery_training.preset import PAPER_LIVER, PAPER_PANCREAS
 
-from .conftest import DATASET, SMALL
+from .conftest import DATASET
 
 
 @pytest.fixture(scope="module")
@@ -149,35 +148,3 @@ def test_a_backbone_of_other_plans_is_refused(planned, tmp_path, monkeypatch):
     torch.save({"network_weights": {"encoder.stages.0.weight": torch.zeros(3)}}, tmp_path / "other.pth")
     with pytest.raises(InputError, match=r"The backbone is not of these plans: \d+ of \d+ tensors do not fit"):
         train(planned.read_plans(), planned.read_description(), torch.device("cpu"), backbone=tmp_path / "other.pth")
-
-
-def test_a_stage_in_other_windows_begins_with_the_whole_network_and_leaves_its_own_checkpoint(trained, planned):
-    from maxquery_training.planning import with_windows
-    from maxquery_training.stages import run_stage
-    from maxquery_training.trainers import MaxQueryTrainer
-
-    checkpoint, plans, _ = trained
-    weights = read_checkpoint(checkpoint)["network_weights"]
-    resting = replace(SMALL, patch_zyx=(8, 16, 16), batch_size=3, query_rate=0.0)
-    close_up = with_windows(plans, "CloseUp", resting)
-    final = run_stage(MaxQueryTrainer, close_up, planned.read_description(), torch.device("cpu"), weights=weights)
-    assert final != checkpoint and checkpoint.exists()
-    assert plans["configurations"]["3d_fullres"]["patch_size"] == list(SMALL.patch_zyx)
-    learned = read_checkpoint(final)["network_weights"]
-    assert all(torch.equal(weights[name], learned[name]) for name in weights)
-
-
-@pytest.mark.parametrize("augmented", [True, False])
-def test_without_intensity_augmentation_hu_stay_what_they_are_but_for_noise(planned, augmented):
-    from maxquery_training.planning import with_windows
-    from maxquery_training.trainers import BackboneTrainer
-
-    preset = replace(SMALL, intensity_augmentation=augmented)
-    plans = with_windows(planned.read_plans(), "Plain", preset) | {"continue_training": False}
-    trainer = BackboneTrainer(plans, "3d_fullres", 0, planned.read_description(), torch.device("cpu"))
-    transforms = trainer.get_training_transforms(SMALL.patch_zyx, (0, 0), [[1, 1, 1]], None, False, ignore_label=7)
-    names = {type(getattr(step, "transform", step)).__name__ for step in transforms.transforms}
-    assert {"SpatialTransform", "GaussianNoiseTransform"} <= names
-    blurred = {"GammaTransform", "ContrastTransform", "GaussianBlurTransform", "MultiplicativeBrightnessTransform",
-               "SimulateLowResolutionTransform"}  # fmt: skip
-    assert names & blurred == (blurred if augmented else set())
