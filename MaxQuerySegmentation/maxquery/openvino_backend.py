@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class Facts:
 
 
 def openvino_backend(
-    network: WindowNet, probe: Tensor, classes: int, precisions: Sequence[str], cache: Path | None = None
+    network: WindowNet, probe: Tensor, classes: int, precisions: Sequence[str]
 ) -> tuple[Backend, Agreement]:
     """The backend for windows of the size of `probe` `(C, Z, Y, X)`, and how far it agrees with torch there.
 
@@ -52,10 +53,10 @@ def openvino_backend(
     """
     import openvino
 
-    core = openvino.Core()
+    core = _core()
     processor = core.get_property("CPU", "FULL_DEVICE_NAME")
     key = _key(network, [list(probe.shape), openvino.__version__, torch.__version__, *precisions, processor])
-    folder = (cache or cache_folder("openvino")) / key
+    folder = cache_folder("openvino") / key
     kept = _load(core, folder)
     if kept:
         model, facts = kept
@@ -65,6 +66,15 @@ def openvino_backend(
         _save(model, facts, folder)
     name = f"OpenVINO {openvino.__version__.partition('-')[0]}, {_NAMES[facts.precision]}"
     return Backend(name, _compiled(core, model, facts.precision)), facts.agreement
+
+
+@cache
+def _core() -> Any:
+    """One for the process. Each brings its own stack for signal handlers, and of two the one that goes last leaves the
+    first one's behind, whose memory is gone: the next signal, of Ctrl+C or of a child that ended, would be a crash."""
+    import openvino
+
+    return openvino.Core()
 
 
 def _compiled(core: Any, model: Any, precision: str) -> Callable[[Tensor], Answer]:

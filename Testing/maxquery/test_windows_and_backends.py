@@ -1,6 +1,9 @@
 """What is computed of a CT, and by whom: shortcuts that change nothing, and how that is checked."""
 
 import json
+import multiprocessing
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -128,7 +131,7 @@ def test_of_two_precisions_the_faster_one_computes_and_is_kept(net, probe, cache
     fast = {"bf16": "f32", "f32": "bf16"}[slow]
     for calls in (["bf16", "f32", fast], [fast]):  # the second time nothing is tried
         tried.clear()
-        backend, _ = openvino_backend.openvino_backend(net, probe, len(LABELS), ("bf16", "f32"), cache=cache)
+        backend, _ = openvino_backend.openvino_backend(net, probe, len(LABELS), ("bf16", "f32"))
         assert tried == calls
         assert backend.name.endswith({"bf16": "bfloat16", "f32": "32 bit"}[fast])
 
@@ -137,19 +140,37 @@ def test_of_two_precisions_the_faster_one_computes_and_is_kept(net, probe, cache
 def test_a_precision_that_disagrees_is_not_used_however_fast(net, probe, cache, monkeypatch):
     agreements = iter([Agreement(0.9, 0.5), Agreement(1.0, 1.0)])
     monkeypatch.setattr(Agreement, "of", classmethod(lambda cls, *answers: next(agreements)))
-    backend, agreement = openvino_backend.openvino_backend(net, probe, len(LABELS), ("bf16", "f32"), cache=cache)
+    backend, agreement = openvino_backend.openvino_backend(net, probe, len(LABELS), ("bf16", "f32"))
     assert backend.name.endswith("32 bit") and agreement.suffices
 
 
 @needs_openvino
 def test_openvino_answers_as_torch_does(net, probe, cache):
-    backend, agreement = openvino_backend.openvino_backend(net, probe, len(LABELS), ("f32",), cache=cache)
+    backend, agreement = openvino_backend.openvino_backend(net, probe, len(LABELS), ("f32",))
     assert agreement.labels >= 0.999 and agreement.ranks >= 0.9999
     other = torch.randn(1, *PATCH)
     channels, owners = backend.compute(other)
     expected, expected_owners = torch_backend(net, CPU, None).compute(other)
     torch.testing.assert_close(channels, expected, atol=1e-3, rtol=1e-3)
     assert (owners == expected_owners).float().mean() > 0.999
+
+
+def _two_networks_then_a_signal():
+    """Python's own handler runs, or the process dies."""
+    probe, two = torch.randn(1, *PATCH), [WindowNet(tiny_network(seed), [SCORES["maxquery"]]) for seed in (1, 2)]
+    backends = [choose(net, probe) for net in two]
+    backends.pop(0)
+    backends.pop()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    signal.raise_signal(signal.SIGTERM)
+
+
+@needs_openvino
+def test_a_signal_is_heard_after_two_networks_were_converted(cache):
+    child = multiprocessing.get_context("spawn").Process(target=_two_networks_then_a_signal)
+    child.start()
+    child.join()
+    assert child.exitcode == 7
 
 
 @needs_openvino
