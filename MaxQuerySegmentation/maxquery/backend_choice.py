@@ -34,7 +34,7 @@ def choose_backend(
     fitting = installed and device.type == "cpu" and isinstance(network.network, MaxQueryNet)
     if asked or (wanted == "auto" and fitting and len(windows) >= _LEAST_WINDOWS):
         probe = windows[len(windows) // 2]
-        precisions = ("bf16", "f32") if half is not None else ("f32",)
+        precisions = ("bf16", "f32") if fast and torch.cpu._is_avx512_bf16_supported() else ("f32",)
         backend, agreement = openvino_backend.openvino_backend(network, probe, classes, precisions)
         if agreement.suffices:
             return backend

@@ -96,9 +96,9 @@ def choose(net, probe, wanted="auto", warnings=None):
     return choose_backend(net, [probe] * 8, len(LABELS), CPU, wanted, False, [] if warnings is None else warnings)
 
 
-@pytest.mark.parametrize("amx", [False, True])
-def test_the_default_may_compute_in_16_bit_where_a_cpu_multiplies_matrices_of_them(net, amx, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+@pytest.mark.parametrize("has_bfloat16", [False, True])
+def test_the_default_may_compute_in_16_bit_where_a_cpu_has_instructions_for_it(net, has_bfloat16, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bfloat16)
     monkeypatch.setattr(openvino_backend, "is_installed", lambda: True)
     asked = []
 
@@ -109,7 +109,7 @@ def test_the_default_may_compute_in_16_bit_where_a_cpu_multiplies_matrices_of_th
     monkeypatch.setattr(openvino_backend, "openvino_backend", spy)
     for fast in (True, False):
         choose_backend(net, [torch.zeros(1, *PATCH)] * 8, len(LABELS), CPU, "auto", fast, [])
-    assert asked == [("bf16", "f32") if amx else ("f32",), ("f32",)]
+    assert asked == [("bf16", "f32") if has_bfloat16 else ("f32",), ("f32",)]
 
 
 @needs_openvino
