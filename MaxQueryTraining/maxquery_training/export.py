@@ -20,8 +20,12 @@ from maxquery.model_grid import ModelGrid
 from maxquery.network_run import build_network, model_input
 from maxquery.volume import Volume
 from maxquery_training.checkpoints import read_checkpoint
+from maxquery_training.class_weights import unweighted
 from maxquery_training.preset import CONFIGURATION, Preset
 from maxquery_training.trainers import architecture_of
+
+CLASS_CONSTANT = "decoder.seg_layers.class_prior"
+"""In a MaxQueryNet's weights: what C_K contains of each class, whatever the image is."""
 
 _ORGAN_COLOUR = (221, 130, 101)
 _TYPE_COLOURS = (
@@ -37,12 +41,12 @@ def export(
     """The bundle of nnU-Net's `checkpoint`, not calibrated yet: its percentiles mean nothing.
 
     What a query stands for depends on the image, so its class distribution is the mean over the windows
-    of `query_volume`. Weights are stored in 16 bit.
+    of `query_volume`. Weights are stored in 16 bit, and without what classes weighed in training.
     """
-    weights = read_checkpoint(checkpoint)["network_weights"]
+    trained, preset = read_checkpoint(checkpoint)["network_weights"], Preset.from_json(plans["maxquery"])
     bundle = replace(
         plans_bundle(plans, labels, channels), name=name, version=version, licence=licence, description=description,
-        training=training, model_card=model_card, weights=_halved(weights),
+        training=training, model_card=model_card, weights=_halved(unweighted(trained, CLASS_CONSTANT, preset)),
     )  # fmt: skip
     probabilities = query_classes(bundle, query_volume)
     queries = tuple(

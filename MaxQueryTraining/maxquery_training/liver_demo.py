@@ -120,7 +120,7 @@ def _release(plans: dict, seconds: int, data: Path, begun_with: list[str]) -> Bu
     held_out = [data / "liver" / "train" / f"{CALIBRATION_PATIENT}_{kind}.nii.gz" for kind in ("ct", "seg")]
     bundle = export(
         trained(DATASET)[0], plans, LABELS, read_case(held_out[:1]).volume,
-        name="liver-demo", version="0.5.1", licence="CC-BY-SA-4.0",
+        name="liver-demo", version="0.5.2", licence="CC-BY-SA-4.0",
         description="A small model of the liver and five synthetic tumour types on contrast-enhanced CT.",
         channels=("portal venous",), model_card=MODEL_CARD.read_text("utf-8"),
         training={

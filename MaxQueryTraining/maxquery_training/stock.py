@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from maxquery.anomaly import SCORES
 from maxquery.backbone import pixel_features
-from maxquery_training.preset import CONFIGURATION
+from maxquery_training.class_weights import unweighted
+from maxquery_training.preset import CONFIGURATION, Preset
 
 STOCK_SCORES = {name: SCORES[name] for name in ("maxlogit", "msp")}
 """The anomaly scores that need no queries."""
@@ -30,7 +31,8 @@ class Logits:
 
 
 class StockNet(nn.Module):
-    """The U-Net of nnU-Net's `weights`, those of the backbone stage for example, ready to predict."""
+    """The U-Net of nnU-Net's `weights`, those of the backbone stage for example, ready to predict: like a bundle's
+    network without what classes weighed in training."""
 
     def __init__(self, weights: dict[str, Tensor], plans: dict, input_channels: int, classes: int):
         super().__init__()
@@ -39,7 +41,8 @@ class StockNet(nn.Module):
             configuration.network_arch_class_name, configuration.network_arch_init_kwargs,
             configuration.network_arch_init_kwargs_req_import, input_channels, classes, deep_supervision=False,
         )  # fmt: skip
-        self.unet.load_state_dict(weights)
+        constant = f"decoder.seg_layers.{len(self.unet.decoder.seg_layers) - 1}.bias"
+        self.unet.load_state_dict(unweighted(weights, constant, Preset.from_json(plans["maxquery"])))
         self.eval()
 
     def forward(self, image: Tensor) -> Logits:

@@ -13,6 +13,7 @@ from maxquery.errors import InputError
 from maxquery.labels import QueryDistribution
 from maxquery.network import Architecture, MaxQueryNet, Output
 from maxquery_training.checkpoints import FINAL, read_checkpoint
+from maxquery_training.class_weights import class_weights
 from maxquery_training.exposure import PlantExposure, check_exposable
 from maxquery_training.heap import keep_freed_memory
 from maxquery_training.losses import MaxQueryLoss, segmentation_loss
@@ -79,10 +80,8 @@ class BackboneTrainer(ResumableTrainer):
     @property
     def class_weights(self) -> Tensor | None:
         """`(K,)`, of each label in cross-entropy; None where all weigh the same."""
-        background, organ, tumour = self.preset.group_weights
-        if background == organ == tumour:
-            return None
-        return torch.tensor([background, organ] + [tumour] * (len(self.label_names) - 2), device=self.device)
+        weights = class_weights(self.preset, len(self.label_names))
+        return None if (weights == weights[0]).all() else weights.to(self.device)
 
     def configure_optimizers(self):
         if self.preset.backbone_optimiser == "sgd":

@@ -60,25 +60,43 @@ def test_the_joint_stage_starts_from_the_trained_backbone(trained):
     assert all((first[n] - last[n]).abs().max() < 1e-3 for n in shared)
 
 
+NAMES = ("background", "liver", "hcc", "icc", "metastasis", "haemangioma", "cyst")
+
+
+def exported(trained, plans: dict):
+    from maxquery.reading import read_case
+    from maxquery_training.export import export
+
+    checkpoint, _, images = trained
+    roles = ("background", "organ", *["tumour"] * 5)
+    labels = [Label(i, n, r, (i, i, i)) for i, (n, r) in enumerate(zip(NAMES, roles, strict=True))]
+    training = {"data": "phantoms", "limits": "all", "command": "none", "seed": 0, "duration_seconds": 1}
+    return export(
+        checkpoint, plans, labels, read_case([images / "case3_ct.nii.gz"]).volume, name="phantom", version="0",
+        licence="none", description="a test", channels=("CT",), training=training, model_card="",
+    )  # fmt: skip
+
+
+def test_a_bundle_knows_nothing_of_what_classes_weighed_in_training(trained):
+    from maxquery.network_run import build_network
+
+    plans = trained[1]
+    weighted = plans | {"maxquery": plans["maxquery"] | {"group_weights": [1.0, 3.0, 15.0]}}
+    window = torch.randn(1, 1, *plans["maxquery"]["patch_zyx"])
+    with torch.inference_mode():
+        as_trained, freed = (build_network(exported(trained, p))(window).segmentation for p in (plans, weighted))
+    log = torch.tensor([1.0, 3.0, *[15.0] * 5]).log()[:, None, None, None]
+    torch.testing.assert_close(as_trained - freed, log.expand(freed.shape), atol=0.01, rtol=0)  # stored in 16 bit
+
+
 def test_the_checkpoint_becomes_a_bundle_that_is_calibrated_and_segments(trained):
     from maxquery.prediction import PredictionParameters, predict
-    from maxquery.reading import read_case
     from maxquery_training.calibration import calibrate
     from maxquery_training.evaluation import measure, ood_localisation, scores_of, segmentation_figures
-    from maxquery_training.export import export
     from maxquery_training.planted_cases import planted_case
 
-    checkpoint, plans, images = trained
-    names = ("background", "liver", "hcc", "icc", "metastasis", "haemangioma", "cyst")
-    roles = ("background", "organ", *["tumour"] * 5)
-    labels = [Label(i, n, r, (i, i, i)) for i, (n, r) in enumerate(zip(names, roles, strict=True))]
-    pair = [images / "case3_ct.nii.gz", images / "case3_seg.nii.gz"]
-    volume = read_case(pair[:1]).volume
-    training = {"data": "phantoms", "limits": "all", "command": "none", "seed": 0, "duration_seconds": 1}
-    bundle = export(
-        checkpoint, plans, labels, volume, name="phantom", version="0", licence="none", description="a test",
-        channels=("CT",), training=training, model_card="",
-    )  # fmt: skip
+    _, plans, images = trained
+    bundle, pair = exported(trained, plans), [images / "case3_ct.nii.gz", images / "case3_seg.nii.gz"]
     for query in bundle.queries:
         assert sum(query.class_probabilities) == pytest.approx(1, abs=1e-3)
 
@@ -89,7 +107,7 @@ def test_the_checkpoint_becomes_a_bundle_that_is_calibrated_and_segments(trained
     below = bundle.calibration.percentile(prediction.anomaly[inlier.inlier]) < 90
     assert below.mean() == pytest.approx(0.9, abs=0.02)
     measured = measure(inlier, bundle, parameters, scores_of(bundle))
-    assert set(segmentation_figures([measured])) == set(names[1:])
+    assert list(segmentation_figures([measured])) == list(NAMES[1:])
     figures = ood_localisation([measured, measure(outlier, bundle, parameters, scores_of(bundle))])
     assert all(0 <= value <= 1 for score in figures.values() for value in score.values())
 

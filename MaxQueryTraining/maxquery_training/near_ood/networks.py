@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from maxquery.bundle import Bundle
 from maxquery.network_run import build_network
 from maxquery_training.checkpoints import read_checkpoint
-from maxquery_training.export import bundle_labels, plans_bundle
+from maxquery_training.class_weights import class_weights, unweighted
+from maxquery_training.export import CLASS_CONSTANT, bundle_labels, plans_bundle
 from maxquery_training.folders import DatasetFiles
 from maxquery_training.near_ood.config import Network
 from maxquery_training.near_ood.deep_ensemble import EnsembleNet
@@ -20,7 +21,7 @@ from maxquery_training.near_ood.outlier_exposure import ExposedTrainer
 from maxquery_training.near_ood.resynthesis import CompareNet, SynthesisTrainer
 from maxquery_training.near_ood.segmenters import FromScratchTrainer, SegmentingNet, SwinTrainer, TransUNetTrainer
 from maxquery_training.near_ood.trainers import ContinuedTrainer, DropoutTrainer
-from maxquery_training.preset import CONFIGURATION
+from maxquery_training.preset import CONFIGURATION, Preset
 from maxquery_training.stages import backbone_checkpoint, final_checkpoint, run_stage, seconds
 from maxquery_training.stock import StockNet
 from maxquery_training.trainers import BackboneTrainer, MaxQueryTrainer
@@ -97,7 +98,8 @@ class Networks:
         if network.kind == "synthesis":
             return CompareNet(self._stock(self.stock), self._built(network))
         if network.kind in ("swin", "transunet"):
-            return SegmentingNet(self._built(network))
+            weights = class_weights(Preset.from_json(self.plans["maxquery"]), len(self.labels))
+            return SegmentingNet(self._built(network), weights.log())
         if network.kind == "ensemble":
             return EnsembleNet([self._stock(part) for part in self._parts(network)])
         stock = self._stock(network)
@@ -105,7 +107,9 @@ class Networks:
 
     def bundle_of(self, network: Network) -> Bundle:
         """Of a trained one of the kind `maxquery`."""
-        return replace(plans_bundle(self._plans(network), self.labels, self.channels), weights=self._weights(network))
+        plans = self._plans(network)
+        weights = unweighted(self._weights(network), CLASS_CONSTANT, Preset.from_json(plans["maxquery"]))
+        return replace(plans_bundle(plans, self.labels, self.channels), weights=weights)
 
     def _weights(self, network: Network) -> dict[str, Tensor]:
         return read_checkpoint(self._checkpoint(network, _TRAINERS[network.kind]))["network_weights"]

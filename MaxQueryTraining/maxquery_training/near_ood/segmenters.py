@@ -102,12 +102,13 @@ class TransUNetTrainer(FromScratchTrainer):
 
 
 class SegmentingNet(nn.Module):
-    """A trained one behind the engine's interface."""
+    """A trained one behind the engine's interface, less `log_weights` `(K,)` of its classes in training."""
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, log_weights: Tensor):
         super().__init__()
         self.network = network.eval()
+        self.register_buffer("log_weights", log_weights)
 
     def forward(self, image: Tensor) -> Logits:
-        logits = self.network(image)
+        logits = self.network(image) - self.log_weights[:, None, None, None]
         return Logits(logits, logits)
