@@ -23,7 +23,7 @@ GRID = Grid((60, 60, 40), (2.0, 2.0, 3.0), (0.0, 0.0, 0.0), np.eye(3))
 
 def demo(*arguments: object) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "maxquery.cli", "demo", "--device", "cpu", "--progress", "none"]
-    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
