@@ -60,7 +60,7 @@ def test_a_ct_that_shows_no_liver_is_segmented_and_nothing_is_planted(tmp_path):
     done = demo("--input", tmp_path / "ct.nii.gz", "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "No room to plant an outlier of 40 mm: no liver was found." in done.stdout
-    assert json.loads((tmp_path / "out" / "as-it-is" / "report.json").read_text())["input"]["planted"] == ""
+    assert json.loads((tmp_path / "out" / "as-it-is" / "report.json").read_text("utf-8"))["input"]["planted"] == ""
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"the real CT {REAL.name} is not here")
@@ -69,6 +69,6 @@ def test_the_shipped_model_finds_the_planted_abscess_on_a_real_ct_and_says_that_
     assert done.returncode == 0, done.stderr
     assert "PLANTED (synthetic) abscess" in done.stdout and "was found" in done.stdout
     for name, planted in (("as-it-is", ""), ("planted", "abscess")):
-        assert json.loads((tmp_path / name / "report.json").read_text())["input"]["planted"] == planted
+        assert json.loads((tmp_path / name / "report.json").read_text("utf-8"))["input"]["planted"] == planted
         for file in ("segmentation.seg.nrrd", "anomaly.nrrd", "findings.csv", "preview.png", "scene.mrb"):
             assert (tmp_path / name / file).stat().st_size > 100
