@@ -172,15 +172,16 @@ def summary(document: dict, output: Path) -> str:
         else "Case score: none, no tumour is predicted"
     )
     lines.append(f"Findings: {len(document['findings'])}")
-    width = max((len(f["label"]) for f in document["findings"]), default=0)
-    for f in document["findings"][:8]:
+    shown = document["findings"][:8]
+    width = max((len(f["label"]) for f in shown), default=0)
+    for f in shown:
         r, a, s = f["centroid_ras_mm"]
         lines.append(
             f"  {f['id']:>2}  {f['label']:<{width}}  {'OOD' if f['ood'] else '':<4}{f['volume_ml']:8.1f} ml "
             f"{f['longest_diameter_mm']:6.0f} mm  percentile {f['mean_percentile']:5.1f}  at R{r:.0f} A{a:.0f} S{s:.0f}"
         )
-    if len(document["findings"]) > 8:
-        lines.append(f"  and {len(document['findings']) - 8} more in findings.csv")
+    if len(document["findings"]) > len(shown):
+        lines.append(f"  and {len(document['findings']) - len(shown)} more in findings.csv")
     lines += [f"Warning:  {w}" for w in document["warnings"]]
     seconds, memory = document["seconds"]["total"], document["peak_memory_mb"]
     lines.append(f"{seconds:.1f} s on {document['device']} ({document['backend']}), {memory:.0f} MB at most")

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from maxquery_training.preset import Preset
 
+CLASS_CONSTANT = "decoder.seg_layers.class_prior"
+"""In a MaxQueryNet's weights: what C_K contains of each class, whatever the image is."""
+
 
 def class_weights(preset: Preset, classes: int) -> Tensor:
     """`(K,)`: of background, organ, and each type of tumour.

@@ -20,12 +20,9 @@ from maxquery.model_grid import ModelGrid
 from maxquery.network_run import build_network, model_input
 from maxquery.volume import Volume
 from maxquery_training.checkpoints import read_checkpoint
-from maxquery_training.class_weights import unweighted
+from maxquery_training.class_weights import CLASS_CONSTANT, unweighted
 from maxquery_training.preset import CONFIGURATION, Preset
 from maxquery_training.trainers import architecture_of
-
-CLASS_CONSTANT = "decoder.seg_layers.class_prior"
-"""In a MaxQueryNet's weights: what C_K contains of each class, whatever the image is."""
 
 _ORGAN_COLOUR = (221, 130, 101)
 _TYPE_COLOURS = (

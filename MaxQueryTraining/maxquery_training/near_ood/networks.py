@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from maxquery.bundle import Bundle
 from maxquery.network_run import build_network
 from maxquery_training.checkpoints import read_checkpoint
-from maxquery_training.class_weights import class_weights, unweighted
-from maxquery_training.export import CLASS_CONSTANT, bundle_labels, plans_bundle
+from maxquery_training.class_weights import CLASS_CONSTANT, class_weights, unweighted
+from maxquery_training.export import bundle_labels, plans_bundle
 from maxquery_training.folders import DatasetFiles
 from maxquery_training.near_ood.config import Network
 from maxquery_training.near_ood.deep_ensemble import EnsembleNet
