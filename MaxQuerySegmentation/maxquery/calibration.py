@@ -1,6 +1,8 @@
 """Anomaly in units that people can compare: the calibration table and the three views of one map."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -59,17 +61,20 @@ class CalibrationTable:
         raw = np.asarray(raw)
         result = np.empty(raw.shape, np.float32)
         source, target = raw.reshape(-1), result.reshape(-1)
-        if raw.dtype == np.float16:  # only 65536 different scores: each is worked out once
-            scores = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-            with np.errstate(invalid="ignore"):  # NaNs are among them
-                percentiles = self._interpolate(scores).astype(np.float32)
         for start in range(0, source.size, CHUNK_VOXELS):  # both ways need 8 bytes a voxel
             chunk = slice(start, start + CHUNK_VOXELS)
             if raw.dtype == np.float16:
-                target[chunk] = percentiles[source[chunk].view(np.uint16)]
+                target[chunk] = self._of_float16[source[chunk].view(np.uint16)]
             else:
                 target[chunk] = self._interpolate(source[chunk])
         return result
+
+    @cached_property
+    def _of_float16(self) -> np.ndarray:
+        """Percentiles of all scores that there are in 16 bit, by their bits: each is worked out once."""
+        scores = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+        with np.errstate(invalid="ignore"):  # NaNs are among them
+            return self._interpolate(scores).astype(np.float32)
 
     def _interpolate(self, raw: np.ndarray) -> np.ndarray:
         return np.interp(raw, self.values, self.percents, left=0, right=100)
@@ -82,9 +87,12 @@ class CalibrationTable:
         return {"percents": list(self.percents), "values": list(self.values)}
 
 
-def minmax(anomaly: np.ndarray) -> np.ndarray:
-    """The paper's normalisation of one case: lowest 0, highest 1; a constant map is 0. float32."""
-    low, high = float(anomaly.min()), float(anomaly.max())
+def minmax(anomaly: np.ndarray, extremes: tuple[float, float] | None = None) -> np.ndarray:
+    """The paper's normalisation of one case: lowest 0, highest 1; a constant map is 0. float32.
+
+    `extremes`: the lowest and the highest, where `anomaly` is a part of the case.
+    """
+    low, high = extremes or _extremes(anomaly)
     if low == high:
         return np.zeros(anomaly.shape, np.float32)
     # float16 would lose the difference of two large scores.
@@ -101,3 +109,14 @@ def in_units(anomaly: np.ndarray, units: AnomalyUnits, table: CalibrationTable) 
     if units == "minmax":
         return minmax(anomaly)
     return anomaly.astype(np.float32, copy=False)
+
+
+def planes_in_units(anomaly: np.ndarray, units: AnomalyUnits, table: CalibrationTable) -> Iterator[np.ndarray]:
+    """`in_units` plane after plane `(Y, X)` of a map `(Z, Y, X)`, which never exists as a whole in float32."""
+    extremes = _extremes(anomaly) if units == "minmax" else None
+    for plane in anomaly:
+        yield minmax(plane, extremes) if units == "minmax" else in_units(plane, units, table)
+
+
+def _extremes(anomaly: np.ndarray) -> tuple[float, float]:
+    return float(anomaly.min()), float(anomaly.max())

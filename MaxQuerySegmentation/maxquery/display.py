@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+from maxquery.boxes import bounding_box
 from maxquery.result import Finding, Prediction
 
 CT_WINDOW_HU = (-160.0, 240.0)
@@ -35,7 +36,11 @@ def first_look_ras_mm(prediction: Prediction) -> np.ndarray:
     finding = main_finding(prediction.findings)
     if finding is not None:
         return np.asarray(finding.centroid_ras_mm, float)
-    organ = [label.value for label in prediction.label_table if label.role == "organ"]
-    mask = np.isin(prediction.labels, organ)
-    centre = ndimage.center_of_mass(mask) if mask.any() else (np.array(mask.shape) - 1) / 2
+    organ = next(label.value for label in prediction.label_table if label.role == "organ")
+    inside = prediction.labels == organ
+    box = bounding_box(inside)
+    if box is None:
+        centre = (np.array(inside.shape) - 1) / 2
+    else:
+        centre = [side.start for side in box] + np.array(ndimage.center_of_mass(inside[box]))
     return prediction.grid.ras_mm(np.asarray(centre))

@@ -78,8 +78,12 @@ def infer(
 
 def case_score(labels: np.ndarray, anomaly: np.ndarray, bundle: Bundle) -> CaseScore | None:
     """Mean raw anomaly over predicted tumour voxels (Sec. 4.2); None without any."""
-    tumour = np.isin(labels, bundle.tumour_values)
-    if not tumour.any():
+    total, voxels = 0.0, 0
+    for plane, scores in zip(labels, anomaly, strict=True):
+        tumour = np.isin(plane, bundle.tumour_values)
+        total += float(scores[tumour].sum(dtype=np.float64))
+        voxels += int(tumour.sum())
+    if not voxels:
         return None
-    raw = float(anomaly[tumour].mean(dtype=np.float64))
+    raw = total / voxels
     return CaseScore(raw, float(bundle.calibration.percentile(np.array([raw]))[0]))

@@ -18,7 +18,9 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
+from maxquery.calibration import CalibrationTable
 from maxquery.display import CT_WINDOW_HU, HEAT_RANGE, first_look_ras_mm, heat_colours, main_finding
+from maxquery.findings import search_box
 from maxquery.labels import Label
 from maxquery.result import Finding, Prediction
 from maxquery.search_region import search_region
@@ -39,17 +41,17 @@ def write_preview(
     path: Path,
     ct: Volume,
     prediction: Prediction,
-    percentile: np.ndarray,
+    calibration: CalibrationTable,
     *,
     title: str = "",
     planted: str = "",
 ) -> None:
-    """Draw `ct` (its first phase), the labels and `percentile` `(Z, Y, X)` 0…100 into a PNG at `path`.
+    """Draw `ct` (its first phase), the labels and the anomaly's percentiles by `calibration` into a PNG at `path`.
 
     `title` heads the picture; `planted`, if any, is shown as a warning that the case holds a
     synthetic lesion. Raises OSError when the file cannot be written.
     """
-    case = _upright(ct, prediction, percentile)
+    case = _upright(ct, prediction)
     labels = [label for label in prediction.label_table if label.role != "background"]
     finding = main_finding(prediction.findings)
     scale = _VIEW / case.size_mm.max()
@@ -69,7 +71,7 @@ def write_preview(
             if column == 1:
                 _draw_labels(axes, case, axis, labels)
             if column == 2:
-                heat = _draw_heat(axes, case, axis)
+                heat = _draw_heat(axes, case, axis, calibration)
             if finding is not None:
                 _draw_mark(axes, case, axis, finding)
             _draw_letters(axes, letters, name if column == 0 else "")
@@ -85,7 +87,7 @@ class _Case:
 
     hu: np.ndarray
     labels: np.ndarray
-    percentile: np.ndarray
+    anomaly: np.ndarray
     searched: np.ndarray
     spacing_mm: np.ndarray
     focus: np.ndarray
@@ -98,12 +100,13 @@ class _Case:
         return np.take(array, self.focus[axis], axis)
 
 
-def _upright(ct: Volume, prediction: Prediction, percentile: np.ndarray) -> _Case:
+def _upright(ct: Volume, prediction: Prediction) -> _Case:
     """Permute and flip the arrays to the nearest patient axes: no resampling, an oblique CT stays oblique."""
     order, flipped = prediction.grid.patient_axes()
-    searched = search_region(prediction.labels > 0, prediction.grid.spacing_xyz_mm[::-1])
+    near, searched = search_box(prediction.labels, prediction.grid), np.zeros(prediction.labels.shape, bool)
+    searched[near] = search_region(prediction.labels[near] > 0, prediction.grid.spacing_xyz_mm[::-1])
     arrays = [np.flip(array.transpose(order), np.flatnonzero(flipped))
-              for array in (ct.array[0], prediction.labels, percentile, searched)]
+              for array in (ct.array[0], prediction.labels, prediction.anomaly, searched)]
     spacing = np.array(prediction.grid.spacing_xyz_mm)[::-1][list(order)]
     shape = np.array(arrays[0].shape)
     focus_lps = [*(first_look_ras_mm(prediction) * (-1, -1, 1)), 1.0]
@@ -164,12 +167,12 @@ def _draw_labels(axes: Axes, case: _Case, axis: int, labels: list[Label]) -> Non
             axes.contour(x, y, mask, [0.5], colors=[np.array(label.colour) / 255], linewidths=1.4)
 
 
-def _draw_heat(axes: Axes, case: _Case, axis: int) -> AxesImage:
+def _draw_heat(axes: Axes, case: _Case, axis: int, calibration: CalibrationTable) -> AxesImage:
     colours = ListedColormap(heat_colours()).with_extremes(under=(0, 0, 0, 0))
     opacity = np.where(case.cut(case.searched, axis), _HEAT_OPACITY, _FAINT_OPACITY)
-    return _show(axes, case, axis, case.cut(case.percentile, axis), cmap=colours, vmin=HEAT_RANGE[0],
-                 vmax=HEAT_RANGE[1], alpha=opacity,
-                 interpolation="bilinear", interpolation_stage="data")
+    return _show(axes, case, axis, calibration.percentile(case.cut(case.anomaly, axis)), cmap=colours,
+                 vmin=HEAT_RANGE[0], vmax=HEAT_RANGE[1], alpha=opacity, interpolation="bilinear",
+                 interpolation_stage="data")
 
 
 def _draw_mark(axes: Axes, case: _Case, axis: int, finding: Finding) -> None:
@@ -211,7 +214,7 @@ def _write_footer(
     figure.text(_GAP / width, top, _summary(prediction), color=_TEXT, fontsize=9, va="top", linespacing=1.5)
     figure.text(_GAP / width, 10 / height, "Research use only. Not for diagnosis or treatment.", color=_QUIET,
                 fontsize=9, va="bottom")
-    volumes = np.bincount(prediction.labels.ravel(), minlength=256) * prediction.grid.voxel_volume_ml
+    volumes = prediction.volumes_ml()
     handles = [Patch(color=np.array(label.colour) / 255, label=f"{label.name}  {volumes[label.value]:.1f} ml")
                for label in labels]
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=((_VIEW + 2 * _GAP) / width, top),

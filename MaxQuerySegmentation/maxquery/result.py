@@ -53,3 +53,10 @@ class Prediction:
     queries: tuple[Query, ...]
     findings: tuple[Finding, ...] = ()
     case_score: CaseScore | None = None
+
+    def volumes_ml(self) -> np.ndarray:
+        """`(256,)`: the volume of each label's value."""
+        counts = np.zeros(256, int)
+        for plane in self.labels:  # numpy counts what it has copied into 8 bytes a voxel
+            counts += np.bincount(plane.ravel(), minlength=256)
+        return counts * self.grid.voxel_volume_ml

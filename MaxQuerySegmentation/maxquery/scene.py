@@ -18,8 +18,8 @@ import numpy as np
 
 from maxquery.display import CT_WINDOW_HU, HEAT_RANGE, first_look_ras_mm, heat_colours
 from maxquery.findings_table import findings_rows
+from maxquery.nrrd import write_nrrd
 from maxquery.result import Finding, Prediction
-from maxquery.segmentation_file import write_nrrd
 from maxquery.volume import Volume
 
 _ABOVE_EVERY_PERCENTILE = 101.0
@@ -42,7 +42,7 @@ _VIEWS = {
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """A result's heatmap in percentiles and its segmentation, as `maxquery.segmentation_file` writes them."""
+    """A result's heatmap in percentiles and its segmentation, as files."""
 
     percentile: Path
     segmentation: Path
@@ -63,8 +63,8 @@ def write_scene(
     """
     with tempfile.TemporaryDirectory(prefix=".scene-", dir=path.parent) as temporary:
         data = Path(temporary)
-        hu = np.clip(np.rint(ct.array[0]), -32768, 32767).astype(np.int16)
-        write_nrrd(data / "CT.nrrd", hu, ct.grid, {})
+        whole_hu = (np.clip(np.rint(plane), -32768, 32767).astype(np.int16) for plane in ct.array[0])
+        write_nrrd(data / "CT.nrrd", whole_hu, ct.grid, {})
         (data / "Anomaly.ctbl").write_text(_colour_file(), encoding="utf-8")
         (data / "Findings.mrk.json").write_text(_points_file(prediction.findings), encoding="utf-8")
         (data / "Findings.tsv").write_text(_table_file(prediction.findings), encoding="utf-8")

@@ -14,7 +14,7 @@ import torch
 
 import maxquery
 from maxquery.bundle import Bundle
-from maxquery.calibration import AnomalyUnits, in_units
+from maxquery.calibration import AnomalyUnits
 from maxquery.prediction import PredictionParameters, Report, RunLog, predict, silent
 from maxquery.reading import read_case
 from maxquery.result import Prediction
@@ -68,12 +68,10 @@ def segment_volume(
     check_output(output, int(np.prod(volume.grid.shape_zyx)), parameters.scene)
     prediction = predict(volume, bundle, parameters.prediction, report, log)
     report("write", 0.0, "Writing the result")
-    anomaly = in_units(prediction.anomaly, parameters.units, bundle.calibration)
-    percentile = anomaly if parameters.units == "percentile" else bundle.calibration.percentile(prediction.anomaly)
     document = describe(volume, bundle, prediction, parameters, log, source_kind, planted)
     write_results(
-        output, prediction, anomaly, parameters.units, document,
-        percentile=percentile, ct=volume, preview=parameters.preview, scene=parameters.scene,
+        output, prediction, bundle.calibration, parameters.units, document,
+        ct=volume, preview=parameters.preview, scene=parameters.scene,
         title=f"{bundle.name} {bundle.version}", planted=planted,
     )  # fmt: skip
     return prediction, document
@@ -90,7 +88,7 @@ def describe(
 ) -> dict[str, Any]:
     """report.json: what went in, what came out, and all that is needed to run it again. Names nobody."""
     grid = volume.grid
-    counts = np.bincount(prediction.labels.ravel(), minlength=len(bundle.labels))
+    volumes_ml = prediction.volumes_ml()
     return {
         "input": {
             "kind": source_kind,
@@ -111,7 +109,7 @@ def describe(
         "peak_memory_mb": peak_memory_mb(),
         "case_score": asdict(prediction.case_score) if prediction.case_score else None,
         "volumes_ml": {
-            label.name: round(float(counts[label.value]) * grid.voxel_volume_ml, 3)
+            label.name: round(float(volumes_ml[label.value]), 3)
             for label in bundle.labels
             if label.role != "background"
         },

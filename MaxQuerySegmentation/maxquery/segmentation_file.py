@@ -4,19 +4,14 @@ The file is an ordinary NRRD label map; what makes it a segmentation are its `Se
 Any other reader sees the label map alone.
 """
 
-import errno
-import os
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from maxquery.labels import Label, Terminology
+from maxquery.nrrd import write_nrrd
 from maxquery.volume import Grid
-
-# A fifth smaller than level 1 for little more time; level 6 gains 1 % more for several times as long.
-_COMPRESSION_LEVEL = 2
 
 _CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
@@ -28,28 +23,6 @@ def write_segmentation(path: Path, labels: np.ndarray, grid: Grid, label_table: 
     A label without a voxel becomes an empty segment, so that every case of a model has the same ones.
     """
     write_nrrd(path, labels.astype(np.uint8, copy=False), grid, _segment_fields(labels, label_table))
-
-
-def write_nrrd(path: Path, array: np.ndarray, grid: Grid, fields: dict[str, str]) -> None:
-    """Write `array` `(Z, Y, X)` compressed, with its place in the patient and `fields` as metadata.
-
-    Raises OSError when the file cannot be written whole.
-    """
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing([float(mm) for mm in grid.spacing_xyz_mm])
-    image.SetOrigin([float(mm) for mm in grid.origin_lps_mm])
-    image.SetDirection([float(cosine) for cosine in np.ravel(grid.direction)])
-    for key, text in fields.items():
-        image.SetMetaData(key, text)
-    try:
-        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=_COMPRESSION_LEVEL)
-    except RuntimeError as error:
-        raise OSError(errno.EIO, "could not be written", str(path)) from error
-    # ITK reports no error when only the last few kilobytes find no room; gzip ends with the data's size.
-    with path.open("rb") as file:
-        file.seek(-4, os.SEEK_END)
-        if int.from_bytes(file.read(), "little") != array.nbytes % 2**32:
-            raise OSError(errno.EIO, "was cut short", str(path))
 
 
 def _segment_fields(labels: np.ndarray, label_table: tuple[Label, ...]) -> dict[str, str]:

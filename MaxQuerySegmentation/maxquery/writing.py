@@ -16,14 +16,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
+from maxquery.calibration import AnomalyUnits, CalibrationTable, planes_in_units
 from maxquery.errors import InputError, MachineError, MaxQueryError
 from maxquery.findings_table import findings_rows
+from maxquery.nrrd import write_nrrd
 from maxquery.preview import write_preview
 from maxquery.result import Prediction
 from maxquery.scene import SceneFiles, write_scene
-from maxquery.segmentation_file import write_nrrd, write_segmentation
+from maxquery.segmentation_file import write_segmentation
 from maxquery.volume import Volume
 
 FILES = (
@@ -75,11 +75,10 @@ def check_output(directory: Path, voxels: int, scene: bool = False) -> None:
 def write_results(
     directory: Path,
     prediction: Prediction,
-    anomaly: np.ndarray,
-    units: str,
+    calibration: CalibrationTable,
+    units: AnomalyUnits,
     report: Mapping,
     *,
-    percentile: np.ndarray,
     ct: Volume | None = None,
     preview: bool = False,
     scene: bool = False,
@@ -88,9 +87,9 @@ def write_results(
 ) -> list[Path]:
     """Write a run's result into `directory`, made if need be, and return the files' paths.
 
-    `anomaly` `(Z, Y, X)` in `units` ('raw', 'minmax' or 'percentile') goes to anomaly.nrrd; `percentile`
-    `(Z, Y, X)` 0…100 is what the pictures show. `preview` and `scene` need the `ct`, on the prediction's
-    grid. `title` and `planted` go to the preview (see `write_preview`); no file is named after a patient.
+    The anomaly goes to anomaly.nrrd in `units`; pictures show percentiles of `calibration`, whatever
+    those are. `preview` and `scene` need the `ct`, on the prediction's grid. `title` and `planted` go to the
+    preview (see `write_preview`); no file is named after a patient.
 
     Older files of these names are replaced, or removed where this run makes none: a folder never
     mixes two runs. Raises InputError or MachineError when it cannot be done; then nothing has changed.
@@ -106,20 +105,19 @@ def write_results(
         write_segmentation(
             staged / "segmentation.seg.nrrd", prediction.labels, prediction.grid, prediction.label_table
         )
-        anomaly = anomaly.astype(np.float32, copy=False)
-        write_nrrd(staged / "anomaly.nrrd", anomaly, prediction.grid, {"units": units})
+        _write_anomaly(staged / "anomaly.nrrd", prediction, units, calibration)
         write_nrrd(
             staged / "clusters.nrrd", prediction.clusters, prediction.grid, {"units": "query index + 1"}
         )
         with (staged / "findings.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(findings_rows(prediction.findings))
         if preview:
-            write_preview(staged / "preview.png", ct, prediction, percentile, title=title, planted=planted)
+            write_preview(staged / "preview.png", ct, prediction, calibration, title=title, planted=planted)
         if scene:
             heat = staged / "anomaly.nrrd"
             if units != "percentile":
                 heat = staged / "percentile.nrrd"
-                write_nrrd(heat, percentile.astype(np.float32, copy=False), prediction.grid, {"units": "percentile"})
+                _write_anomaly(heat, prediction, "percentile", calibration)
             files = SceneFiles(heat, staged / "segmentation.seg.nrrd")
             write_scene(staged / "scene.mrb", ct, prediction, files, report)
             (staged / "percentile.nrrd").unlink(missing_ok=True)
@@ -145,6 +143,11 @@ def discard_unfinished(directory: Path) -> None:
             shutil.rmtree(staged, ignore_errors=True)
     if directory.is_dir() and not any(directory.iterdir()):
         directory.rmdir()
+
+
+def _write_anomaly(path: Path, prediction: Prediction, units: AnomalyUnits, calibration: CalibrationTable) -> None:
+    planes = planes_in_units(prediction.anomaly, units, calibration)
+    write_nrrd(path, planes, prediction.grid, {"units": units})
 
 
 def _as_json(report: Mapping) -> str:

@@ -38,11 +38,11 @@ def _demo(options: argparse.Namespace, report) -> str:
 
     from maxquery.bundle import find_bundle, load_bundle
     from maxquery.cli import run_parameters, summary
+    from maxquery.nrrd import write_nrrd
     from maxquery.prediction import RunLog
     from maxquery.reading import read_case
     from maxquery.samples import fetch_sample
     from maxquery.segment import segment_volume
-    from maxquery.segmentation_file import write_nrrd
     from maxquery_training.lesions.types import LESION_TYPES
 
     report("sample", 0.0, "Fetching the sample CT")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maxquery import calibration
-from maxquery.calibration import CalibrationTable, in_units, minmax
+from maxquery.calibration import CalibrationTable, in_units, minmax, planes_in_units
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +102,11 @@ def test_one_map_has_three_views(table):
     assert {in_units(raw, units, table).dtype for units in ("raw", "minmax", "percentile")} == {
         np.dtype("float32")
     }
+
+
+@pytest.mark.parametrize("units", ["raw", "minmax", "percentile"])
+def test_plane_after_plane_is_the_whole(table, units):
+    raw = np.random.default_rng(2).normal(-3, 2, (4, 5, 6)).astype(np.float16)
+    planes = list(planes_in_units(raw, units, table))
+    assert {plane.dtype for plane in planes} == {np.dtype("float32")}
+    np.testing.assert_array_equal(np.stack(planes), in_units(raw, units, table))

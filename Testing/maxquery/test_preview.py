@@ -1,9 +1,12 @@
 """`preview.png` shows the case the right way up, with what was found where it was found."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from maxquery.calibration import CalibrationTable
 from maxquery.display import heat_colours
 from maxquery.labels import Label
 from maxquery.preview import write_preview
@@ -16,6 +19,7 @@ LABELS = (
     Label(1, "Liver", "organ", LIVER),
     Label(2, "Liver tumour", "tumour", TUMOUR),
 )
+AS_IT_IS = CalibrationTable((0.0, 100.0), (0.0, 100.0))
 FINDING = Finding(1, "OOD region", True, 7.2, 24.0, 24.0, (17.0, 12.0, -9.0), 99.0, 99.9, (3,))
 TILT = np.array([[0.9945, -0.1045, 0.0], [0.1045, 0.9945, 0.0], [0.0, 0.0, 1.0]])
 GRIDS = {
@@ -27,7 +31,7 @@ GRIDS = {
 SIDE, GAP, HEADER, FOOTER = 440, 8, 84, 156
 
 
-def phantom(direction: np.ndarray) -> tuple[Volume, Prediction, np.ndarray]:
+def phantom(direction: np.ndarray) -> tuple[Volume, Prediction]:
     """A cube of 90 mm: liver on the patient's right, spine behind, air above, anomaly in the liver."""
     size = np.array([(30, 36, 45)[axis] for axis in np.abs(direction).argmax(0)])
     spacing = 90 / size
@@ -47,12 +51,12 @@ def phantom(direction: np.ndarray) -> tuple[Volume, Prediction, np.ndarray]:
     labels = (liver * 1 + (liver & tumour)).astype(np.uint8)
     percentile = np.where(anomaly, 99.9, 50.0).astype(np.float32)
     prediction = Prediction(grid, labels, percentile, labels, LABELS, (), (FINDING,), CaseScore(-0.5, 97.0))
-    return Volume(hu[None], grid), prediction, percentile
+    return Volume(hu[None], grid), prediction
 
 
 def draw(folder, direction=GRIDS["oblique"], **options) -> np.ndarray:
     """The picture as `(rows, columns, 3)` 0…255."""
-    write_preview(folder / "preview.png", *phantom(direction), **options)
+    write_preview(folder / "preview.png", *phantom(direction), AS_IT_IS, **options)
     return imread(folder / "preview.png")[..., :3] * 255
 
 
@@ -106,8 +110,9 @@ def test_heat_is_drawn_where_the_anomaly_is_and_nowhere_else(picture):
 
 
 def test_heat_outside_the_organ_is_faint(tmp_path):
-    ct, prediction, percentile = phantom(GRIDS["oblique"])
-    write_preview(tmp_path / "hot.png", ct, prediction, np.full_like(percentile, 99.9))
+    ct, prediction = phantom(GRIDS["oblique"])
+    hot = replace(prediction, anomaly=np.full_like(prediction.anomaly, 99.9))
+    write_preview(tmp_path / "hot.png", ct, hot, AS_IT_IS)
     axial = view(imread(tmp_path / "hot.png")[..., :3] * 255, 0, 2)
     hottest = heat_colours()[-1] * 255
     assert near(axial, over_grey(hottest, 0.65)).sum() > 10_000
@@ -134,9 +139,10 @@ def test_size_is_that_of_nine_views_and_their_captions(picture):
 
 
 def test_a_case_with_nothing_in_it_is_drawn_whole(tmp_path):
-    ct, prediction, percentile = phantom(GRIDS["oblique"])
-    empty = Prediction(ct.grid, np.zeros_like(prediction.labels), percentile, prediction.clusters, LABELS, ())
-    write_preview(tmp_path / "preview.png", ct, empty, np.zeros_like(percentile))
+    ct, prediction = phantom(GRIDS["oblique"])
+    nothing = np.zeros_like(prediction.labels)
+    empty = Prediction(ct.grid, nothing, nothing, prediction.clusters, LABELS, ())
+    write_preview(tmp_path / "preview.png", ct, empty, AS_IT_IS)
     assert imread(tmp_path / "preview.png").shape[0] == HEADER + 3 * (SIDE + GAP) + FOOTER
 
 
@@ -144,7 +150,6 @@ def test_a_single_slice_is_drawn(tmp_path):
     grid = Grid((40, 40, 1), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0))
     labels = np.ones(grid.shape_zyx, np.uint8)
     ct = Volume(np.zeros((1, *grid.shape_zyx), np.float32), grid)
-    write_preview(
-        tmp_path / "preview.png", ct, Prediction(grid, labels, labels, labels, LABELS, ()), labels * 99.0
-    )
+    prediction = Prediction(grid, labels, labels * 99.0, labels, LABELS, ())
+    write_preview(tmp_path / "preview.png", ct, prediction, AS_IT_IS)
     assert (tmp_path / "preview.png").stat().st_size > 1000

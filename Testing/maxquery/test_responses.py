@@ -9,9 +9,9 @@ from maxquery.cli import main
 from maxquery.errors import InputError
 from maxquery.model_grid import ModelGrid
 from maxquery.network_run import build_network, model_input
+from maxquery.nrrd import write_nrrd
 from maxquery.parameters import PredictionParameters
 from maxquery.responses import model_to_ras, responses_in
-from maxquery.segmentation_file import write_nrrd
 from maxquery.volume import Grid, Volume
 
 from .networks import DISTRIBUTION, PATCH, tiny_bundle

@@ -9,9 +9,10 @@ import pytest
 
 from maxquery.display import heat_colours
 from maxquery.labels import Label, Terminology
+from maxquery.nrrd import write_nrrd
 from maxquery.result import Finding, Prediction
 from maxquery.scene import SceneFiles, write_scene
-from maxquery.segmentation_file import write_nrrd, write_segmentation
+from maxquery.segmentation_file import write_segmentation
 from maxquery.volume import Grid, Volume
 
 slicer = pytest.importorskip("slicer", reason="needs Slicer's MRML: pip install slicer-core")

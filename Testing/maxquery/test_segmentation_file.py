@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from maxquery.labels import Label, Terminology
-from maxquery.segmentation_file import write_nrrd, write_segmentation
+from maxquery.segmentation_file import write_segmentation
 from maxquery.volume import Grid
 
 LIVER = Terminology(("123037004", "SCT", "Anatomical Structure"), ("10200004", "SCT", "Liver"))
@@ -68,28 +68,3 @@ def test_a_label_without_voxels_is_an_empty_segment(image):
 
 def test_a_name_cannot_break_the_header(image):
     assert fields(image, 1)["Name"] == "Métastase new line"
-
-
-def test_a_file_that_cannot_be_written_is_an_error(labels, tmp_path):
-    with pytest.raises(OSError, match="could not be written"):
-        write_nrrd(tmp_path / "nowhere" / "a.nrrd", labels, GRID, {})
-
-
-@pytest.mark.parametrize("missing_bytes", [1, 3000, 9000])
-def test_a_file_without_room_for_its_last_bytes_is_an_error(tmp_path, missing_bytes):
-    """A limit on the size of a child process's files stands for the full disk."""
-    resource = pytest.importorskip("resource", reason="needs POSIX limits")
-    os = pytest.importorskip("os")
-    noise = np.random.default_rng(0).random((10, 20, 20), dtype=np.float32)
-    grid = Grid((20, 20, 10), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-    write_nrrd(tmp_path / "whole.nrrd", noise, grid, {})
-    limit = (tmp_path / "whole.nrrd").stat().st_size - missing_bytes
-    child = os.fork()
-    if child == 0:
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            write_nrrd(tmp_path / "cut.nrrd", noise, grid, {})
-        except OSError:
-            os._exit(7)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

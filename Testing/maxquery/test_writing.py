@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from maxquery import writing
+from maxquery.calibration import CalibrationTable, in_units
 from maxquery.errors import InputError, MachineError
 from maxquery.labels import Label
 from maxquery.result import Finding, Prediction
@@ -36,20 +37,12 @@ def result(seed: int = 0) -> Prediction:
     )
 
 
-def percentile() -> np.ndarray:
-    return np.linspace(0, 100, np.prod(GRID.shape_zyx), dtype=np.float32).reshape(GRID.shape_zyx)
+CALIBRATION = CalibrationTable((-3.0, 3.0), (0.0, 100.0))
+CT = Volume(np.full((1, *GRID.shape_zyx), 40, np.int16), GRID)
 
 
-def write(folder, seed: int = 0, report=None, **options):
-    return write_results(
-        folder,
-        result(seed),
-        percentile(),
-        "percentile",
-        report or {"seed": seed},
-        percentile=percentile(),
-        **options,
-    )
+def write(folder, seed: int = 0, report=None, units="percentile", **options):
+    return write_results(folder, result(seed), CALIBRATION, units, report or {"seed": seed}, **options)
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -62,7 +55,7 @@ def test_files_hold_what_was_found(tmp_path):
     written = write(folder)
     assert sorted(path.name for path in written) == sorted(ALWAYS) == sorted(contents(folder))
     anomaly = sitk.ReadImage(str(folder / "anomaly.nrrd"))
-    assert np.array_equal(sitk.GetArrayFromImage(anomaly), percentile())
+    assert np.array_equal(sitk.GetArrayFromImage(anomaly), CALIBRATION.percentile(result().anomaly))
     assert anomaly.GetMetaData("units") == "percentile"
     assert anomaly.GetPixelID() == sitk.sitkFloat32
     clusters = sitk.ReadImage(str(folder / "clusters.nrrd"))
@@ -81,15 +74,22 @@ def test_files_hold_what_was_found(tmp_path):
     )
 
 
+@pytest.mark.parametrize("units", ["raw", "minmax", "percentile"])
+def test_the_heatmap_comes_in_the_units_asked_for(tmp_path, units):
+    write(tmp_path, units=units, ct=CT, scene=True)
+    anomaly = sitk.ReadImage(str(tmp_path / "anomaly.nrrd"))
+    assert anomaly.GetMetaData("units") == units
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(anomaly), in_units(result().anomaly, units, CALIBRATION))
+
+
 def test_pictures_and_scene_come_on_request(tmp_path):
-    ct = Volume(percentile()[None], GRID)
-    written = write(tmp_path, ct=ct, preview=True, scene=True)
+    written = write(tmp_path, ct=CT, preview=True, scene=True)
     assert {"preview.png", "scene.mrb"} <= {path.name for path in written} == set(contents(tmp_path))
 
 
 def test_a_new_result_replaces_the_older_one_and_nobody_elses_files(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    write(tmp_path, 1, ct=Volume(percentile()[None], GRID), preview=True)
+    write(tmp_path, 1, ct=CT, preview=True)
     write(tmp_path, 2)
     assert sorted(contents(tmp_path)) == sorted([*ALWAYS, "notes.txt"]), "the older preview would lie"
     assert json.loads((tmp_path / "report.json").read_text()) == {"seed": 2}
@@ -130,7 +130,7 @@ def test_a_failure_at_any_rename_brings_the_older_result_back(tmp_path, monkeypa
 
 @pytest.mark.parametrize("writer", ["write_segmentation", "write_nrrd", "write_preview", "write_scene"])
 def test_a_full_disk_leaves_the_older_result_and_nothing_else(tmp_path, monkeypatch, writer):
-    """The writers raise what a full disk raises; test_segmentation_file.py has them meet a real limit."""
+    """The writers raise what a full disk raises; test_nrrd.py has them meet a real limit."""
     write(tmp_path, 1)
     before = contents(tmp_path)
 
@@ -140,7 +140,7 @@ def test_a_full_disk_leaves_the_older_result_and_nothing_else(tmp_path, monkeypa
 
     monkeypatch.setattr(writing, writer, full)
     with pytest.raises(MachineError, match="no room left") as failure:
-        write(tmp_path, 2, ct=Volume(percentile()[None], GRID), preview=True, scene=True)
+        write(tmp_path, 2, ct=CT, preview=True, scene=True)
     assert failure.value.code == "disk_full" and failure.value.hint
     assert contents(tmp_path) == before
 

@@ -40,8 +40,8 @@ def case_files(tmp_path_factory) -> SimpleNamespace:
     """What the engine leaves: a liver with a cyst, and heat in it and beyond; the CT beside."""
     from maxquery.calibration import CalibrationTable
     from maxquery.labels import Label, Query
+    from maxquery.nrrd import write_nrrd
     from maxquery.result import Finding, Prediction
-    from maxquery.segmentation_file import write_nrrd
     from maxquery.volume import Grid, Volume
     from maxquery.writing import write_results
 
@@ -78,8 +78,8 @@ def case_files(tmp_path_factory) -> SimpleNamespace:
         ],
     }  # fmt: skip
     write_results(
-        folder / "result", prediction, raw.astype(np.float32), "raw", report, percentile=percentile, ct=ct,
-        preview=False, scene=False, title="test", planted="",
+        folder / "result", prediction, calibration, "raw", report, ct=ct, preview=False, scene=False, title="test",
+        planted="",
     )  # fmt: skip
     write_nrrd(folder / "ct.nrrd", ct.array[0].astype(np.int16), grid, {})
     return SimpleNamespace(

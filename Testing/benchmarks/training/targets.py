@@ -46,7 +46,7 @@ def elsewhere(bundle: Bundle, data: Path, previews: Path | None) -> dict[str, di
             organ = sitk.GetArrayFromImage(sitk.ReadImage(str(data / f"{name}_seg.nii.gz"))) == 1
             found[name]["organ_dsc"] = round(dice(inside, organ), 4)
         if previews is not None:
-            write_preview(previews / f"{Path(name).name}.png", volume, prediction, percentile, title=name)
+            write_preview(previews / f"{Path(name).name}.png", volume, prediction, bundle.calibration, title=name)
         print(name, found[name], flush=True)
     return found
 
