@@ -160,3 +160,14 @@ def test_a_terminal_that_only_knows_ascii_is_no_obstacle():
     done = run("samples", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert done.returncode == 0, done.stderr
     assert "512 ? 512 ? 133" in done.stdout
+
+
+def test_peak_memory_is_not_that_of_the_program_that_started_it():
+    """Slicer holds gigabytes when it starts the engine; `held` stands for that."""
+    child = "from maxquery.segment import peak_memory_mb; print(peak_memory_mb())"
+    parent = (
+        "import subprocess, sys; held = b'x' * 2_000_000_000; "
+        f"print(subprocess.run([sys.executable, '-c', {child!r}], capture_output=True, text=True).stdout)"
+    )
+    done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True)
+    assert 50 < float(done.stdout) < 1500, done.stderr
