@@ -1,10 +1,12 @@
 """One run in a process of its own, so that its memory is its own: prints its seconds by stage and its peak memory.
 
     python child.py WHAT VOLUME.npz          WHAT: stock, or one of `speed.OURS`
+    python child.py segment CT.nrrd          the shipped model as a person calls it, from file to files
 """
 
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,11 +18,12 @@ import paper_size
 
 from maxquery import backend
 from maxquery.anomaly import SCORES
-from maxquery.bundle import load_bundle
 from maxquery.calibration import CalibrationTable
+from maxquery.cli import main
 from maxquery.findings import find, search_box
 from maxquery.organ import keep_organ
-from maxquery.prediction import PredictionParameters, RunLog, infer, predict, silent
+from maxquery.prediction import PredictionParameters, RunLog, infer, silent
+from maxquery.segment import peak_memory_mb
 from maxquery.volume import Grid, Volume
 
 
@@ -84,31 +87,25 @@ def ours(
     return log.seconds | {"total": time.perf_counter() - start, "backend": log.backend, "warnings": log.warnings}
 
 
-def demo(array: np.ndarray, spacing_zyx_mm: np.ndarray) -> dict[str, float]:
-    """The shipped model, as `maxquery segment` runs it, without files."""
-    volume, bundle, log = volume_of(array, spacing_zyx_mm), load_bundle("Resources/Models/liver-demo"), RunLog()
+def segment(ct: str) -> dict[str, float]:
     start = time.perf_counter()
-    predict(volume, bundle, log=log)
-    return log.seconds | {"total": time.perf_counter() - start, "backend": log.backend, "warnings": log.warnings}
+    with tempfile.TemporaryDirectory() as output:
+        main(["segment", ct, "--output", f"{output}/result", "--preview", "--scene", "--progress", "none"])
+    return {"total": time.perf_counter() - start}
+
+
+def in_memory(what: str, file: str) -> dict[str, float]:
+    with np.load(file) as given:
+        array, spacing = given["array"], given["spacing_zyx_mm"]
+    if what == "stock":
+        return stock(array, spacing)
+    parameters = PredictionParameters(
+        device="cpu", quality="accurate" if what == "fp32" else "fast", roi="organ" if what == "organ" else "whole"
+    )
+    return ours(array, spacing, parameters, ood=what != "segmentation")
 
 
 if __name__ == "__main__":
     what, file = sys.argv[1:3]
-    with np.load(file) as given:
-        array, spacing = given["array"], given["spacing_zyx_mm"]
-    settings = {
-        "fp32": PredictionParameters(device="cpu", quality="accurate"),
-        "whole": PredictionParameters(device="cpu"),
-        "organ": PredictionParameters(device="cpu", roi="organ"),
-        "segmentation": PredictionParameters(device="cpu"),
-    }
-    if what == "stock":
-        found = stock(array, spacing)
-    elif what == "demo":
-        found = demo(array, spacing)
-    else:
-        found = ours(array, spacing, settings[what], ood=what != "segmentation")
-    # Of this program alone: getrusage would count what the process held that started it.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    peak = int(status["VmHWM"].split()[0]) * 1024 / 1e9
-    print(json.dumps({"seconds": found, "peak_gb": round(peak, 3)}))
+    found = segment(file) if what == "segment" else in_memory(what, file)
+    print(json.dumps({"seconds": found, "peak_gb": round(peak_memory_mb() / 1e3, 3)}))
