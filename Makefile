@@ -17,7 +17,7 @@ lint: $(VENV)/test.done
 $(VENV)/run.done: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 13), "Python 3.11 or 3.12 is needed, found " + sys.version.split()[0] + "; try make PYTHON=python3.12"'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu]'
 	touch $@
 
 $(VENV)/test.done: $(VENV)/run.done

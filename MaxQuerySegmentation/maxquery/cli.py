@@ -175,10 +175,11 @@ def summary(document: dict, output: Path) -> str:
     shown = document["findings"][:8]
     width = max((len(f["label"]) for f in shown), default=0)
     for f in shown:
-        r, a, s = f["centroid_ras_mm"]
+        sides = zip(("RL", "AP", "SI"), f["centroid_ras_mm"], strict=True)
+        place = " ".join(f"{ends[mm < 0]}{abs(mm):.0f}" for ends, mm in sides)
         lines.append(
             f"  {f['id']:>2}  {f['label']:<{width}}  {'OOD' if f['ood'] else '':<4}{f['volume_ml']:8.1f} ml "
-            f"{f['longest_diameter_mm']:6.0f} mm  percentile {f['mean_percentile']:5.1f}  at R{r:.0f} A{a:.0f} S{s:.0f}"
+            f"{f['longest_diameter_mm']:6.0f} mm  mean percentile {f['mean_percentile']:5.1f}  at {place}"
         )
     if len(document["findings"]) > len(shown):
         lines.append(f"  and {len(document['findings']) - len(shown)} more in findings.csv")

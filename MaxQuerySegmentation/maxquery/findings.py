@@ -138,7 +138,10 @@ def _finding(
     """A finding that has no number yet, and is not yet called OOD. The peak is the maximum."""
     scores = percentile[box][mask]
     longest, perpendicular = diameters_mm(mask, grid.spacing_xyz_mm[:2])
-    centroid = np.argwhere(mask).mean(axis=0) + [side.start for side in box]
+    places = np.argwhere(mask)
+    centroid = places.mean(axis=0)
+    if not mask[tuple(np.rint(centroid).astype(int))]:  # a shell's is what it surrounds
+        centroid = places[np.square(places - centroid).sum(axis=1).argmin()]
     return Finding(
         id=0,
         label=label,
@@ -146,7 +149,7 @@ def _finding(
         volume_ml=scores.size * grid.voxel_volume_ml,
         longest_diameter_mm=longest,
         perpendicular_diameter_mm=perpendicular,
-        centroid_ras_mm=tuple(grid.ras_mm(centroid).tolist()),
+        centroid_ras_mm=tuple(grid.ras_mm(centroid + [side.start for side in box]).tolist()),
         mean_percentile=float(scores.mean(dtype=np.float64)),
         peak_percentile=float(scores.max()),
         queries=_owners(clusters[box][mask]),

@@ -14,7 +14,8 @@ class Finding:
 
     `label` is the tumour type's name, or 'OOD region'. Diameters are measured in the slice (of the
     image's own stack) where the longest one lies; `queries` own at least a tenth of the finding, the
-    largest share first. Percentiles are the anomaly percentile, 0…100.
+    largest share first. The centroid of a shell is the nearest of its voxels: it always lies in the finding.
+    Percentiles are the anomaly percentile, 0…100.
     """
 
     id: int

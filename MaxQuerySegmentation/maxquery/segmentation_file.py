@@ -4,6 +4,7 @@ The file is an ordinary NRRD label map; what makes it a segmentation are its `Se
 Any other reader sees the label map alone.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ _CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
 
 
-def write_segmentation(path: Path, labels: np.ndarray, grid: Grid, label_table: tuple[Label, ...]) -> None:
-    """Write `labels` `(Z, Y, X)` uint8 with one segment for each label that is not background.
+def write_segmentation(
+    path: Path, labels: np.ndarray, grid: Grid, label_table: tuple[Label, ...], fields: Mapping[str, str] = {}
+) -> None:
+    """Write `labels` `(Z, Y, X)` uint8 with one segment for each label that is not background, and more `fields`.
 
     A label without a voxel becomes an empty segment, so that every case of a model has the same ones.
     """
-    write_nrrd(path, labels.astype(np.uint8, copy=False), grid, _segment_fields(labels, label_table))
+    write_nrrd(path, labels.astype(np.uint8, copy=False), grid, _segment_fields(labels, label_table) | fields)
 
 
 def _segment_fields(labels: np.ndarray, label_table: tuple[Label, ...]) -> dict[str, str]:

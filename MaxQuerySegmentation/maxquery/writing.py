@@ -88,8 +88,9 @@ def write_results(
     """Write a run's result into `directory`, made if need be, and return the files' paths.
 
     The anomaly goes to anomaly.nrrd in `units`; pictures show percentiles of `calibration`, whatever
-    those are. `preview` and `scene` need the `ct`, on the prediction's grid. `title` and `planted` go to the
-    preview (see `write_preview`); no file is named after a patient.
+    those are. `preview` and `scene` need the `ct`, on the prediction's grid. `title` goes to the
+    preview, `planted` (see `write_preview`) there and into the metadata of every volume; no file is named after a
+    patient.
 
     Older files of these names are replaced, or removed where this run makes none: a folder never
     mixes two runs. Raises InputError or MachineError when it cannot be done; then nothing has changed.
@@ -102,13 +103,10 @@ def write_results(
         directory.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=".maxquery-", dir=directory))
         (staged / "report.json").write_text(_as_json(report), encoding="utf-8")
-        write_segmentation(
-            staged / "segmentation.seg.nrrd", prediction.labels, prediction.grid, prediction.label_table
-        )
-        _write_anomaly(staged / "anomaly.nrrd", prediction, units, calibration)
-        write_nrrd(
-            staged / "clusters.nrrd", prediction.clusters, prediction.grid, {"units": "query index + 1"}
-        )
+        grid, said = prediction.grid, {"planted": planted} if planted else {}
+        write_segmentation(staged / "segmentation.seg.nrrd", prediction.labels, grid, prediction.label_table, said)
+        _write_anomaly(staged / "anomaly.nrrd", prediction, units, calibration, said)
+        write_nrrd(staged / "clusters.nrrd", prediction.clusters, grid, {"units": "query index + 1"} | said)
         with (staged / "findings.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(findings_rows(prediction.findings))
         if preview:
@@ -117,9 +115,9 @@ def write_results(
             heat = staged / "anomaly.nrrd"
             if units != "percentile":
                 heat = staged / "percentile.nrrd"
-                _write_anomaly(heat, prediction, "percentile", calibration)
+                _write_anomaly(heat, prediction, "percentile", calibration, said)
             files = SceneFiles(heat, staged / "segmentation.seg.nrrd")
-            write_scene(staged / "scene.mrb", ct, prediction, files, report)
+            write_scene(staged / "scene.mrb", ct, prediction, files, report, planted=planted)
             (staged / "percentile.nrrd").unlink(missing_ok=True)
         for file in staged.iterdir():
             _flush(file)
@@ -145,9 +143,11 @@ def discard_unfinished(directory: Path) -> None:
         directory.rmdir()
 
 
-def _write_anomaly(path: Path, prediction: Prediction, units: AnomalyUnits, calibration: CalibrationTable) -> None:
+def _write_anomaly(
+    path: Path, prediction: Prediction, units: AnomalyUnits, calibration: CalibrationTable, said: Mapping[str, str]
+) -> None:
     planes = planes_in_units(prediction.anomaly, units, calibration)
-    write_nrrd(path, planes, prediction.grid, {"units": units})
+    write_nrrd(path, planes, prediction.grid, {"units": units} | said)
 
 
 def _as_json(report: Mapping) -> str:

@@ -46,7 +46,7 @@ def _demo(options: argparse.Namespace, report) -> str:
     from maxquery.segment import segment_volume
     from maxquery_training.lesions.types import LESION_TYPES
 
-    report("sample", 0.0, "Fetching the sample CT")
+    report("sample", 0.0, "Reading the CT" if options.input else "Fetching the sample CT")
     bundle = load_bundle(find_bundle(options.bundle))
     sample = None if options.input else fetch_sample("abdomen")
     case = read_case([options.input or sample / "ct.nii.gz"])
@@ -74,8 +74,8 @@ def _demo(options: argparse.Namespace, report) -> str:
         return "\n".join([*parts, "", f"No room to plant an outlier of {DIAMETER_MM:.0f} mm: no liver was found."])
     volume, mask = planted
     prediction, document = run(volume, "planted", lesion)
-    write_nrrd(options.output / "planted" / "planted_ct.nrrd", volume.array[0].astype(np.int16), volume.grid, {})
-    write_nrrd(options.output / "planted" / "planted_mask.nrrd", mask.astype(np.uint8), volume.grid, {})
+    for name, array in ("planted_ct", volume.array[0].astype(np.int16)), ("planted_mask", mask.astype(np.uint8)):
+        write_nrrd(options.output / "planted" / f"{name}.nrrd", array, volume.grid, {"planted": lesion})
     parts += ["", f"The same CT with one PLANTED (synthetic) {lesion}, a type the model never saw",
               summary(document, options.output / "planted"), found(prediction, mask, volume, bundle)]  # fmt: skip
     return "\n".join([*parts, "", "Research use only. Not for diagnosis."])

@@ -18,7 +18,6 @@ from maxquery.prediction import PredictionParameters, RunLog, case_score, infer,
 from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.metrics import ScoreCounts, dice
 
-_MEASURED = ("maxquery", "max_assignment", "maxlogit", "msp", "type_doubt", "type_entropy")
 _RESAMPLES = 1000
 
 
@@ -40,7 +39,7 @@ class CaseFigures:
 
 def scores_of(bundle: Bundle) -> dict[str, Score]:
     """What a bundle is measured with: its own score first."""
-    return {bundle.score: score_of(bundle)} | {name: SCORES[name] for name in _MEASURED}
+    return {bundle.score: score_of(bundle)} | SCORES
 
 
 def measure(

@@ -92,6 +92,16 @@ def test_the_centroid_is_exact_on_an_oblique_grid():
     assert finding.centroid_ras_mm == pytest.approx(tuple(lps * [-1, -1, 1]))
 
 
+def test_a_shell_is_placed_on_the_shell_not_in_what_it_surrounds():
+    case = Case(Grid((40, 40, 20), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0)))
+    z, y, x = np.indices(case.labels.shape)
+    distance = np.sqrt(((z - 10) * 2.0) ** 2 + (y - 20) ** 2 + (x - 20) ** 2)
+    case.labels[(distance > 8) & (distance < 12)] = 2
+    (finding,) = case.find()
+    x, y, z = np.array(finding.centroid_ras_mm) * (-1, -1, 1) / (1, 1, 2)
+    assert case.labels[round(z), round(y), round(x)] == 2
+
+
 def test_tumours_are_separate_by_class_and_joined_by_corners():
     case = Case()
     case.labels[20, 20:24, 20:40] = 2

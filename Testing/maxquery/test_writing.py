@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -85,6 +86,15 @@ def test_the_heatmap_comes_in_the_units_asked_for(tmp_path, units):
 def test_pictures_and_scene_come_on_request(tmp_path):
     written = write(tmp_path, ct=CT, preview=True, scene=True)
     assert {"preview.png", "scene.mrb"} <= {path.name for path in written} == set(contents(tmp_path))
+
+
+def test_every_volume_says_that_a_lesion_was_planted(tmp_path):
+    write(tmp_path, ct=CT, scene=True, planted="abscess")
+    with zipfile.ZipFile(tmp_path / "scene.mrb") as scene:
+        scene.extractall(tmp_path)
+        assert b'name="CT with a planted (synthetic) abscess"' in scene.read("scene/scene.mrml")
+    for volume in tmp_path.rglob("*.nrrd"):
+        assert sitk.ReadImage(str(volume)).GetMetaData("planted") == "abscess", volume.name
 
 
 def test_a_new_result_replaces_the_older_one_and_nobody_elses_files(tmp_path):
