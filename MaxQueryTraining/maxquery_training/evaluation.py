@@ -18,7 +18,7 @@ from maxquery.prediction import PredictionParameters, RunLog, case_score, infer,
 from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.metrics import ScoreCounts, dice
 
-_RESAMPLES = 1000
+_RESAMPLES, _DEFINED = 1000, 0.95  # bootstrap; in what share of it a figure must be defined to have an interval
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,10 @@ def figures(cases: Sequence[CaseFigures]) -> dict[str, float]:
 
 
 def intervals(cases: Sequence[CaseFigures], seed: int = 0) -> dict[str, tuple[float, float]]:
-    """The 95 % bootstrap interval of every figure, patients drawn with all their cases; empty for one patient."""
+    """The 95 % bootstrap interval of figures by name, patients drawn with all their cases; empty for one patient.
+
+    Where the only patient with an outlier is not drawn, what needs outliers is undefined: there is no interval then.
+    """
     by_patient: dict[str, list[CaseFigures]] = defaultdict(list)
     for case in cases:
         by_patient[case.patient].append(case)
@@ -131,14 +134,18 @@ def intervals(cases: Sequence[CaseFigures], seed: int = 0) -> dict[str, tuple[fl
         picked = rng.integers(len(patients), size=len(patients))
         for name, value in figures([case for i in picked for case in patients[i]]).items():
             drawn[name].append(value)
-    return {name: tuple(np.percentile(values, [2.5, 97.5]).tolist()) for name, values in drawn.items()}
+    return {
+        name: tuple(np.percentile(values, [2.5, 97.5]).tolist())
+        for name, values in drawn.items() if len(values) >= _DEFINED * _RESAMPLES
+    }  # fmt: skip
 
 
 def write_evaluation(folder: Path, cases: Sequence[CaseFigures], about: dict[str, Any]) -> dict[str, float]:
     """`evaluation.json` (`about` and the figures), `evaluation.csv` and `cases.csv` in `folder`; the figures."""
     named, bounds = figures(cases), intervals(cases)
     rows = [{"figure": name, "value": value, **_bounds(bounds.get(name))} for name, value in named.items()]
-    document = about | {"figures": {row.pop("figure"): row for row in map(dict, rows)}}
+    patients = len({case.patient for case in cases})
+    document = about | {"patients": patients, "figures": {row.pop("figure"): row for row in map(dict, rows)}}
     folder.mkdir(parents=True, exist_ok=True)
     _write_table(folder / "evaluation.csv", rows)
     _write_table(folder / "cases.csv", [_row(case) for case in cases])

@@ -45,6 +45,13 @@ def test_scans_of_one_patient_are_drawn_together():
     assert intervals(alike[:2]) == {}
 
 
+def test_what_one_patient_decides_on_has_no_interval():
+    many = [measured(str(i), str(i), 0.5 + i / 20) for i in range(8)]
+    assert set(intervals([*many, measured("o", "o", 0.7, outlier_voxels=20)])) == {"dsc.liver"}
+    several = [measured(f"o{i}", f"o{i}", 0.7, outlier_voxels=20) for i in range(4)]
+    assert {"case_auc", "ood.maxquery.auroc"} < set(intervals([*many, *several]))
+
+
 def test_the_interval_of_many_patients_is_about_that_of_the_normal_distribution():
     values = np.linspace(0.5, 0.9, 20)
     low, high = intervals([measured(str(i), str(i), value) for i, value in enumerate(values)])["dsc.liver"]
@@ -56,7 +63,8 @@ def test_the_files_hold_every_figure_and_every_case(tmp_path):
     cases = [measured("a", "p1", 0.9), measured("b", "p2", 0.8, -4.0, 10), measured("c", "p3", 0.7, -np.inf)]
     named = write_evaluation(tmp_path / "new", cases, {"bundle": "liver"})
     document = json.loads((tmp_path / "new" / "evaluation.json").read_text("utf-8"))
-    assert document["bundle"] == "liver" and set(document["figures"]) == set(named)
+    assert (document["bundle"], document["patients"]) == ("liver", 3)
+    assert set(document["figures"]) == set(named)
     liver = document["figures"]["dsc.liver"]
     assert liver["value"] == pytest.approx(0.8) and 0.69 < liver["low"] < 0.8 < liver["high"] < 0.91
     with (tmp_path / "new" / "cases.csv").open(encoding="utf-8", newline="") as file:
