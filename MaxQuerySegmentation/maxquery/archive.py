@@ -33,6 +33,11 @@ def read_files(path: Path) -> dict[str, bytes]:
     'bundle-damaged' (a zip that cannot be read) or 'bundle-incomplete'.
     """
     if path.is_dir():
+        if not any((path / name).exists() for name in REQUIRED):
+            raise InputError(
+                "bundle-not-found", f"The folder {path} is no bundle: it holds none of {', '.join(REQUIRED)}.",
+                "Give the folder that holds them, a zip of it, or the name of an installed bundle.",
+            )  # fmt: skip
         files = _read_folder(path)
     elif not path.is_file():
         raise InputError("bundle-not-found", f"There is no bundle at {path}.", "Check the path.")

@@ -157,8 +157,11 @@ def test_what_is_no_bundle_at_all_says_so(tmp_path):
     assert refusal(tmp_path / "absent").code == "bundle-not-found"
     (tmp_path / "ct.nrrd").write_text("NRRD0004")
     assert refusal(tmp_path / "ct.nrrd").message == "ct.nrrd is neither a folder nor a zip."
-    (tmp_path / "empty").mkdir()
-    assert refusal(tmp_path / "empty").code == "bundle-incomplete"
+    other = tmp_path / "other"
+    (other / "models").mkdir(parents=True)
+    error = refusal(other)
+    assert error.code == "bundle-not-found"
+    assert error.message == f"The folder {other} is no bundle: it holds none of {', '.join(archive.REQUIRED)}."
 
 
 # Zips
