@@ -42,7 +42,8 @@ class Bundle:
     `architecture` is `maxquery.network.Architecture` less what stands elsewhere here (input channels,
     classes, query distribution): `backbone` (`network_class_name`, `arch_kwargs`) and the sizes.
     `weights` keep the type they were saved in: float16, bfloat16 or float32. `score`: the anomaly score that
-    the heatmap shows and `calibration` ranks, a name in `maxquery.anomaly.SCORES`.
+    the heatmap shows and `calibration` ranks, a name in `maxquery.anomaly.SCORES`; `smoothing_mm`: sigma of the
+    Gaussian that its map is smoothed with before, 0 for none.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Bundle:
     sources: dict[str, Any]
     queries: tuple[Query, ...]
     score: str = "maxquery"
+    smoothing_mm: float = 0.0
     weights: "dict[str, Tensor]" = field(default_factory=dict, repr=False, compare=False)
     model_card: str = ""
 
@@ -143,7 +145,15 @@ def read_bundle(document: Json, queries: Json) -> Bundle:
         ),
         # Models before 0.5 lack it: Eq. 9. Which scores there are is `maxquery.anomaly`'s to say.
         score=document["score"].some_text() if "score" in document.object() else "maxquery",
+        # And those before 0.5.3 this: none.
+        smoothing_mm=_smoothing(document["smoothing_mm"]) if "smoothing_mm" in document.object() else 0.0,
     )
+
+
+def _smoothing(item: Json) -> float:
+    if item.number() < 0:
+        item.fail("a number of mm, 0 or more")
+    return item.number()
 
 
 def _training(item: Json) -> dict[str, Any]:

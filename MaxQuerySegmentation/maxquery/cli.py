@@ -201,7 +201,8 @@ def _info(options: argparse.Namespace) -> None:
     print("Channels: " + ", ".join(channel.name for channel in bundle.channels))
     print(f"Grid:     {bundle.spacing_zyx_mm} mm (z, y, x), windows of {bundle.patch_zyx} voxels")
     print(f"Queries:  {bundle.query_distribution.sizes} for background, organ, tumours")
-    print(f"Heatmap:  {bundle.score}, percentiles of patients kept out of training")
+    smoothed = f", smoothed (sigma {bundle.smoothing_mm:g} mm)" if bundle.smoothing_mm else ""
+    print(f"Heatmap:  {bundle.score}{smoothed}, percentiles of patients kept out of training")
     print(f"Trained on: {bundle.training['data']}\nLimits:     {bundle.training['limits']}")
     print("Metrics:\n" + json.dumps(bundle.metrics, indent=2, ensure_ascii=False))
 

@@ -56,8 +56,9 @@ def infer(
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:  # fmt: skip
     """What the network says of every voxel `(Z, Y, X)` of the input: labels, one raw map a score, owners + 1.
 
-    The network is the bundle's, or another that answers as it does for the same grid and labels. Around the
-    patient each map holds its lowest score in the patient. Raises as `predict`, which makes findings of it.
+    The network is the bundle's, or another that answers as it does for the same grid and labels. Maps are smoothed as
+    the bundle's own; around the patient each holds its lowest score in the patient. Raises as `predict`, which makes
+    findings of it.
     """
     check_channels(volume, bundle)
     network = network or build_network(bundle)
@@ -73,7 +74,8 @@ def infer(
             network, image, body, bundle, scores, parameters, report, log, partial(Received.of, grid), part
         )
     with timed(log, "restore"):
-        return received.labels, list(received.maps(report)), received.clusters()
+        sigma_zyx = tuple(bundle.smoothing_mm / step for step in bundle.spacing_zyx_mm)
+        return received.labels, list(received.maps(report, sigma_zyx)), received.clusters()
 
 
 def case_score(labels: np.ndarray, anomaly: np.ndarray, bundle: Bundle) -> CaseScore | None:

@@ -1,13 +1,14 @@
 """The network's answer on its way from the model's grid to the CT's own."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from maxquery.model_grid import ModelGrid
@@ -52,12 +53,15 @@ class Received:
             self.owner[z] = one.owner
             yield one.logits
 
-    def maps(self, report: Report) -> Iterator[np.ndarray]:
-        """Each score's raw map float16 `(Z, Y, X)` on the input's grid."""
+    def maps(self, report: Report, sigma_zyx: Sequence[float] = (0.0, 0.0, 0.0)) -> Iterator[np.ndarray]:
+        """Each score's raw map float16 `(Z, Y, X)` on the input's grid, smoothed before with a Gaussian of `sigma_zyx`
+        voxels of the model's."""
         for number, scores in enumerate(self.scores):
-            lowest = float(scores.min())
-            lowest = lowest if math.isfinite(lowest) else 0.0
-            scores.masked_fill_(scores.isinf(), lowest)
+            said = scores.isfinite()
+            lowest = _fill_around_(scores, said)
+            if any(sigma_zyx):
+                scores.copy_(torch.from_numpy(gaussian_filter(scores.cpu().numpy(), sigma_zyx, mode="nearest")))
+                lowest = _fill_around_(scores, said)
             result = np.full(self.grid.input_shape_zyx, lowest, np.float16)
             out = self.grid.canonical(result)
             for z, (y, x), (values,) in self.grid.slices_out(scores[:, None], partial(_above, lowest)):
@@ -71,6 +75,13 @@ class Received:
         result = np.empty(self.grid.input_shape_zyx, np.uint8)
         self.grid.nearest_out(self.owner.cpu().numpy(), result)
         return result
+
+
+def _fill_around_(scores: Tensor, said: Tensor) -> float:
+    """The lowest of `scores` where the network `said` something, which they now hold everywhere else; 0 without any."""
+    lowest = float(scores[said].min()) if said.any() else 0.0
+    scores.masked_fill_(~said, lowest)
+    return lowest
 
 
 def _above(lowest: float, scores: Tensor) -> Tensor:

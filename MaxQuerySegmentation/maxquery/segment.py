@@ -101,7 +101,8 @@ def describe(
             "voxels_sha256": _sha256(volume.array),
         },
         "bundle": {
-            "name": bundle.name, "version": bundle.version, "licence": bundle.licence, "score": bundle.score
+            "name": bundle.name, "version": bundle.version, "licence": bundle.licence,
+            "score": bundle.score, "smoothing_mm": bundle.smoothing_mm,
         },
         "device": log.device,
         "backend": log.backend,

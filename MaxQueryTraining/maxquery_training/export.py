@@ -83,6 +83,7 @@ def plans_bundle(plans: dict, labels: Sequence[Label], channels: Sequence[str]) 
         sources={"maxquery": maxquery.__version__, "nnunetv2": package_version("nnunetv2"), "torch": torch.__version__},
         queries=(),
         score=preset.score,
+        smoothing_mm=preset.smoothing_mm,
         weights={},
         model_card="",
     )

@@ -254,6 +254,16 @@ def test_the_heatmap_is_the_score_that_the_bundle_names():
     assert (sure.labels == doubtful.labels).all()
 
 
+def test_the_heatmap_is_smoothed_as_the_bundle_says_and_nothing_else_is():
+    bundle = tiny_bundle()
+    volume = _volume(spacing=bundle.spacing_zyx_mm[::-1])
+    rough, smooth = (predict(volume, replace(bundle, smoothing_mm=mm), ACCURATE) for mm in (0.0, 3.0))
+    sigma = np.divide(3.0, bundle.spacing_zyx_mm)
+    expected = ndimage.gaussian_filter(rough.anomaly.astype(np.float32), sigma, mode="nearest")
+    assert np.abs(smooth.anomaly - expected).max() < 0.01 < np.ptp(expected) < 0.5 * np.ptp(rough.anomaly)
+    assert (smooth.labels == rough.labels).all() and (smooth.clusters == rough.clusters).all()
+
+
 def test_a_score_of_a_later_version_is_named():
     with pytest.raises(InputError, match=r"anomaly score is 'better'.*known here: maxquery") as refused:
         predict(_volume(), replace(tiny_bundle(), score="better"), ACCURATE)
