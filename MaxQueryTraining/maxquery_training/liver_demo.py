@@ -121,7 +121,7 @@ def _release(plans: dict, seconds: int, data: Path, begun_with: list[str]) -> Bu
     held_out = [data / "liver" / "train" / f"{CALIBRATION_PATIENT}_{kind}.nii.gz" for kind in ("ct", "seg")]
     bundle = export(
         trained(DATASET)[0], plans, LABELS, read_case(held_out[:1]).volume,
-        name="liver-demo", version="0.5.2", licence="CC-BY-SA-4.0",
+        name="liver-demo", version="0.5.3", licence="CC-BY-SA-4.0",
         description="A small model of the liver and five synthetic tumour types on contrast-enhanced CT.",
         channels=("portal venous",), model_card=MODEL_CARD.read_text("utf-8"),
         training={
@@ -188,6 +188,9 @@ def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
                 kind: _rounded(ood_localisation(by_type[i :: len(OUTLIERS)])[bundle.score])
                 for i, kind in enumerate(OUTLIERS)
             }
+    rough = replace(bundle, smoothing_mm=0.0)
+    of_rough = ood_localisation([measure(case, rough, parameters, scores_of(bundle)) for case in outliers])
+    found["ood_unsmoothed"] = {score: _rounded(figures) for score, figures in of_rough.items()}
     of_real = [
         dice(np.isin(predict(case.volume, bundle, parameters).labels, bundle.tumour_values), case.truth == case.ignore)
         for case in real
@@ -197,7 +200,8 @@ def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
         "dsc_measured_on": f"liver/val 000 and 001 (one patient), {_ROUNDS} times each with five planted inliers; mean "
                            "over cases",
         "ood_measured_on": f"the same patient, one planted outlier a case, {_ROUNDS} times each of the five types in "
-                           "each scan; outlier voxels against voxels of liver, all cases pooled",
+                           "each scan; outlier voxels against voxels of liver, all cases pooled; every score's map "
+                           "smoothed as the heatmap is, and in ood_unsmoothed not",
         "case_auc_measured_on": "cases with a planted outlier against those with planted inliers, by the case score: "
                                 "the mean of the heatmap over predicted tumour",
         "real_tumours_measured_on": "the same two scans as they are; any tumour type against LiTS's tumour",

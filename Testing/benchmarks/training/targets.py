@@ -79,11 +79,11 @@ def found(bundle: Bundle, data: Path) -> dict[str, dict]:
 
 def targets(bundle: Bundle, arterial_dsc: float) -> dict[str, dict]:
     """What was asked for, what is, and whether that is enough. `margin`: over MSP and MaxLogit, of this network and,
-    where it was measured, of nnU-Net."""
+    where it was measured, of nnU-Net. `maxquery` is Eq. 9, which is not smoothed."""
     metrics = bundle.metrics
     organ, *types = metrics["dsc"].values()
-    eq9, shown = metrics["ood"]["maxquery"], metrics["ood"][bundle.score]
-    rivals = [metrics[ood][score]["auroc"] for ood in ("ood", "ood_stock_nnunet") if ood in metrics
+    eq9, shown = metrics["ood_unsmoothed"]["maxquery"], metrics["ood"][bundle.score]
+    rivals = [metrics[ood][score]["auroc"] for ood in ("ood", "ood_unsmoothed", "ood_stock_nnunet") if ood in metrics
               for score in ("msp", "maxlogit")]  # fmt: skip
     reached = {
         "organ_dsc": (">=", 0.93, organ),
