@@ -57,11 +57,11 @@ class Received:
         """Each score's raw map float16 `(Z, Y, X)` on the input's grid, smoothed before with a Gaussian of `sigma_zyx`
         voxels of the model's."""
         for number, scores in enumerate(self.scores):
-            said = scores.isfinite()
-            lowest = _fill_around_(scores, said)
+            silent = scores.isinf()
+            lowest = _fill_(scores, silent)
             if any(sigma_zyx):
                 scores.copy_(torch.from_numpy(gaussian_filter(scores.cpu().numpy(), sigma_zyx, mode="nearest")))
-                lowest = _fill_around_(scores, said)
+                lowest = _fill_(scores, silent)
             result = np.full(self.grid.input_shape_zyx, lowest, np.float16)
             out = self.grid.canonical(result)
             for z, (y, x), (values,) in self.grid.slices_out(scores[:, None], partial(_above, lowest)):
@@ -77,10 +77,11 @@ class Received:
         return result
 
 
-def _fill_around_(scores: Tensor, said: Tensor) -> float:
-    """The lowest of `scores` where the network `said` something, which they now hold everywhere else; 0 without any."""
-    lowest = float(scores[said].min()) if said.any() else 0.0
-    scores.masked_fill_(~said, lowest)
+def _fill_(scores: Tensor, silent: Tensor) -> float:
+    """The lowest of `scores` where the network was not `silent`, which they now hold where it was; 0 without any."""
+    lowest = float(scores.masked_fill_(silent, math.inf).min())
+    lowest = lowest if math.isfinite(lowest) else 0.0
+    scores.masked_fill_(silent, lowest)
     return lowest
 
 

@@ -102,11 +102,12 @@ def test_what_is_exposed_is_a_tumour_to_the_queries_and_of_no_type_to_the_segmen
     assert float(loss.total(terms) - loss.total(paper)) == pytest.approx(2 * float(terms["exposure"]), rel=1e-4)
 
 
-def test_the_papers_loss_has_no_exposure():
+def test_the_paper_has_no_exposure_and_shows_eq_9_as_it_is():
     output = Output(torch.randn(1, 6, 2, 2, 2), torch.randn(1, 6, 4), (torch.randn(1, 6, 2, 2, 2),))
     terms = MaxQueryLoss(QueryDistribution(3, 1, 2)).terms(output, torch.ones(1, 1, 2, 2, 2).long())
     assert set(terms) == {"seg", "qd", "attention"}
     assert PAPER_LIVER.exposure_weight == 0 and PAPER_LIVER.score == "maxquery"
+    assert PAPER_LIVER.smoothing_mm == 0
 
 
 @pytest.mark.parametrize(
