@@ -45,7 +45,7 @@ def draw_ownership(owned: np.ndarray, distribution: QueryDistribution, labels: S
     figure.colorbar(picture, ax=axes, label="share of the label's voxels")
     names = [f"{name} ({count} voxels)" for name, count in zip(labels, owned.sum(axis=0), strict=True)]
     axes.set_yticks(range(len(labels)), names)
-    axes.set_xticks(range(len(owned)), range(1, len(owned) + 1), fontsize=7)
+    axes.set_xticks(range(len(owned)), range(len(owned)), fontsize=7)
     axes.set_xlabel("query")
     start = 0
     for group, size in zip(get_args(Role), distribution.sizes, strict=True):

@@ -79,7 +79,7 @@ def draw_query_maps(path: Path, bundle: Bundle, inlier: LabelledCase, outlier: L
             own = [q for q in np.argsort(-count, kind="stable") if distribution.group_of(int(q)) == group][:2]
             for axes, query in zip(row[1 + 2 * i : 3 + 2 * i], own, strict=True):
                 picture = axes.imshow(assignment[query], cmap="viridis", vmin=0, vmax=1, aspect=aspect)
-                axes.set_title(f"{query + 1} · {group}", fontsize=7)
+                axes.set_title(f"{group} {query}", fontsize=7)
                 axes.set_axis_off()
     figure.colorbar(picture, ax=grid[:, -1].tolist(), label="assignment M", shrink=0.8)
     _legend(figure)
@@ -91,7 +91,7 @@ def draw_all_queries(path: Path, bundle: Bundle, case: LabelledCase, title: str)
     ct, _, responses = query_slice(bundle, case)
     distribution = bundle.query_distribution
     groups = [distribution.group_of(q) for q in range(distribution.total)]
-    titles = [f"{q + 1} · {group}" for q, group in enumerate(groups)]
+    titles = [f"{group} {q}" for q, group in enumerate(groups)]
     write_query_picture(path, ct, responses.numpy(), titles, groups, bundle.spacing_zyx_mm[1:], title)
 
 
