@@ -145,7 +145,7 @@ def read_bundle(document: Json, queries: Json) -> Bundle:
         ),
         # Models before 0.5 lack it: Eq. 9. Which scores there are is `maxquery.anomaly`'s to say.
         score=document["score"].some_text() if "score" in document.object() else "maxquery",
-        # And those before 0.5.3 this: none.
+        # Before 0.5.3 there was no smoothing.
         smoothing_mm=_smoothing(document["smoothing_mm"]) if "smoothing_mm" in document.object() else 0.0,
     )
 

@@ -53,15 +53,15 @@ class Received:
             self.owner[z] = one.owner
             yield one.logits
 
-    def maps(self, report: Report, sigma_zyx: Sequence[float] = (0.0, 0.0, 0.0)) -> Iterator[np.ndarray]:
+    def maps(self, report: Report, sigma_zyx: Sequence[float]) -> Iterator[np.ndarray]:
         """Each score's raw map float16 `(Z, Y, X)` on the input's grid, smoothed before with a Gaussian of `sigma_zyx`
-        voxels of the model's."""
+        voxels of the model's; all 0 for none."""
         for number, scores in enumerate(self.scores):
             silent = scores.isinf()
-            lowest = _fill_(scores, silent)
+            lowest = _fill_silent_(scores, silent)
             if any(sigma_zyx):
                 scores.copy_(torch.from_numpy(gaussian_filter(scores.cpu().numpy(), sigma_zyx, mode="nearest")))
-                lowest = _fill_(scores, silent)
+                lowest = _fill_silent_(scores, silent)
             result = np.full(self.grid.input_shape_zyx, lowest, np.float16)
             out = self.grid.canonical(result)
             for z, (y, x), (values,) in self.grid.slices_out(scores[:, None], partial(_above, lowest)):
@@ -77,7 +77,7 @@ class Received:
         return result
 
 
-def _fill_(scores: Tensor, silent: Tensor) -> float:
+def _fill_silent_(scores: Tensor, silent: Tensor) -> float:
     """The lowest of `scores` where the network was not `silent`, which they now hold where it was; 0 without any."""
     lowest = float(scores.masked_fill_(silent, math.inf).min())
     lowest = lowest if math.isfinite(lowest) else 0.0

@@ -117,8 +117,8 @@ QUICK = Preset(
     window_hu=(-160.0, 240.0),
 )
 
-# Ours: a heatmap that was taught what strange looks like. For two tumour types or more, and one phase. What it shows of
-# a voxel is noisy where tissues meet, and lesions are larger than 4 mm.
+# Ours: a heatmap that was taught what strange looks like, smoothed so that fewer of its regions lie on no tumour. For
+# two tumour types or more, and one phase.
 QUICK_EXPOSED = replace(
     QUICK, backbone_epochs=40, joint_epochs=12, frozen_epochs=1, exposure_weight=10.0, score="type_entropy",
     smoothing_mm=4.0,
