@@ -29,7 +29,7 @@ def _stock(voxels: Voxels) -> dict[str, Variants]:
         "Energy": {"": SCORES["energy"]},
         "Type doubt": {"": SCORES["type_doubt"], "entropy": SCORES["type_entropy"]},
         "Mahalanobis": {"": Mahalanobis.fit(voxels)},
-        "kNN": {f"k = {k}": Neighbours.fit(voxels, k) for k in (10, 50)},
+        "kNN": {f"k = {k}": Neighbours.fit(voxels, k) for k in (1, 10)},
     }
 
 
