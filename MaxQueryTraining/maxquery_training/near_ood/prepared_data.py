@@ -89,7 +89,7 @@ class PreparedData:
         """The name of the first type in the case that is left out; "" for none."""
         if not self.left_out:
             return ""
-        mask = sitk.GetArrayViewFromImage(sitk.ReadImage(str(self.source / f"labels{folder}" / f"{case}.nii.gz")))
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(self.source / f"labels{folder}" / f"{case}.nii.gz")))
         present = set(np.unique(mask).tolist())
         return next((name for name in self.left_out if document["labels"][name] in present), "")
 
