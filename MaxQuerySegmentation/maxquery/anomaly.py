@@ -1,7 +1,8 @@
 """Anomaly scores: one small function each, from the network's `Output` to `(B, Z, Y, X)`.
 
 Higher means less like anything the model has learned. To add a score, write a function and name it in
-`SCORES`.
+`SCORES`. Maps are kept in 16 bits, which tell numbers near 0 apart far better than numbers near 1: so a largest
+probability p scores 1 − p, which ranks as the papers' −p does.
 """
 
 from collections.abc import Callable
@@ -21,8 +22,8 @@ def maxquery(output: Output) -> Tensor:
 
 
 def max_assignment(output: Output) -> Tensor:
-    """A′ = −max_N M, the same after the softmax over queries (Sec. 3.3, Table 4)."""
-    return -cluster_assignment(output.responses).amax(dim=1)
+    """A′ = 1 − max_N M, the same after the softmax over queries (Sec. 3.3, Table 4)."""
+    return 1 - cluster_assignment(output.responses).amax(dim=1)
 
 
 def maxlogit(output: Output) -> Tensor:
@@ -31,8 +32,8 @@ def maxlogit(output: Output) -> Tensor:
 
 
 def msp(output: Output) -> Tensor:
-    """−max_K softmax(Z), maximal softmax probability (Hendrycks & Gimpel, ICLR 2017)."""
-    return -output.segmentation.softmax(dim=1).amax(dim=1)
+    """1 − max_K softmax(Z), maximal softmax probability (Hendrycks & Gimpel, ICLR 2017)."""
+    return 1 - output.segmentation.softmax(dim=1).amax(dim=1)
 
 
 def energy(output: Output) -> Tensor:

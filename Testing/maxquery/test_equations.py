@@ -81,11 +81,11 @@ def test_eq_9_anomaly_is_minus_the_maximal_response(output):
 def test_the_scores_it_is_compared_with_follow_their_formulas(output):
     assignment, logits = network.cluster_assignment(output.responses), output.segmentation
     for b, (z, y, x), shares in _voxels(assignment):
-        assert anomaly.max_assignment(output)[b, z, y, x].item() == pytest.approx(-max(shares), abs=1e-6)
+        assert anomaly.max_assignment(output)[b, z, y, x].item() == pytest.approx(1 - max(shares), abs=1e-6)
     for b, (z, y, x), classes in _voxels(logits):
         assert anomaly.maxlogit(output)[b, z, y, x].item() == pytest.approx(-max(classes), abs=1e-6)
         total = sum(math.exp(c) for c in classes)
-        expected = -max(math.exp(c) / total for c in classes)
+        expected = 1 - max(math.exp(c) / total for c in classes)
         assert anomaly.msp(output)[b, z, y, x].item() == pytest.approx(expected, abs=1e-6)
         assert anomaly.energy(output)[b, z, y, x].item() == pytest.approx(-math.log(total), abs=1e-5)
         types = [math.exp(c) / total for c in classes[2:]]
@@ -170,3 +170,10 @@ def test_a_cosine_response_knows_directions_and_not_lengths():
             expected = 3 * torch.cosine_similarity(centres[b, n], torch.tensor(feature), dim=0)
             assert response[b, n, z, y, x].item() == pytest.approx(float(expected), abs=1e-5)
     torch.testing.assert_close(network.cosine_response(5 * centres, 0.1 * pixels, sharpness=3.0), response)
+
+
+def test_two_probabilities_near_1_are_told_apart_in_16_bits():
+    classes = torch.eye(2)[None]
+    responses = torch.tensor([[0.0, 0.0], [9.0, 10.0]]).reshape(1, 2, 1, 1, 2)
+    less_sure, surer = anomaly.max_assignment(network.Output(responses, classes, ())).half().flatten().tolist()
+    assert less_sure > surer > 0

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -66,7 +66,7 @@ def report(folder) -> dict:
 
 def test_table_1_has_a_row_for_every_method(report):
     assert {row["method"] for row in report["tables"]["1"]} == {
-        "MSP", "MaxLogit", "SML", "Energy", "Type doubt", "Mahalanobis", "kNN",
+        "MSP", "MaxLogit", "SML", "Energy", "Type doubt", "Mahalanobis", "kNN", "nnU-Net, score by validation",
         "MC Dropout", "Deep ensemble", "SynthCP",
         "MaxQuery without QD", "MaxQuery without QD, score by validation",
         "MaxQuery", "MaxQuery, score by validation", "Swin UNETR, MSP", "TransUNet, MSP",
@@ -131,6 +131,17 @@ def test_what_is_measured_already_is_not_measured_again(folder, report):
     assert done.returncode == 0, done.stderr
     assert [file.stat().st_mtime_ns for file in files] == ages
     assert json.loads((folder / "report" / "report.json").read_text())["tables"] == report["tables"]
+
+
+def test_what_lacks_a_score_is_measured_again_by_the_network_that_is_there(folder, report):
+    file, *others = sorted((folder / "work" / "measured").rglob("TransUNet/*.npz"))
+    ages, measured = [other.stat().st_mtime_ns for other in others], Measured.load(file)
+    without = replace(measured, case_score={}, counts={}, plane={"ct": measured.plane["ct"]})
+    without.save(file)
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    assert Measured.load(file).case_score == measured.case_score
+    assert [other.stat().st_mtime_ns for other in others] == ages
 
 
 def test_the_report_reads_as_tables_and_shows_what_it_speaks_of(folder):

@@ -89,6 +89,9 @@ def test_a_configuration_of_prepared_data_is_read(prepared, tmp_path):
         ({"networks": {"X": {"kind": "resnet"}}}, "networks.X.kind: expected one of"),
         ({"networks": {"X": {"kind": "maxquery", "changes": {"lambda": 1}}}}, "unknown entry 'lambda'"),
         ({"networks": {"X": {"kind": "synthesis"}}}, "need a network of the kind nnunet"),
+        ({"networks": {"X": {"kind": "nnunet"}, "Y": {"kind": "nnunet"}}}, "2 are of the kind nnunet"),
+        ({"networks": {"X": {"kind": "nnunet", "members": 3}}}, "unknown entry 'members'"),
+        ({"networks": {}}, "networks: there is none"),
         ({"epochs": 3}, "unknown entry 'epochs'"),
     ],
 )

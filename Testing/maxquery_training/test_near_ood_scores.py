@@ -118,7 +118,7 @@ def test_synthcp_asks_the_comparison_only_where_the_network_is_unsure():
     logits = torch.tensor([[20.0, 0.0], [1.0, 0.0]]).T.reshape(1, 2, 1, 1, 2)
     alike = torch.tensor([0.1, 0.3]).reshape(1, 1, 1, 2)
     score = SynthCP()(Compared(logits, logits, alike)).flatten()
-    assert score.tolist() == pytest.approx([-1.0, -0.3], abs=1e-4)
+    assert score.tolist() == pytest.approx([0.0, 0.7], abs=1e-4)
 
 
 def test_what_is_to_be_ignored_is_painted_as_nothing():

@@ -7,6 +7,9 @@ from maxquery_training.metrics import ScoreCounts
 from maxquery_training.near_ood import statistics as st
 from maxquery_training.near_ood.measuring import REGIONS, Measured, Regions
 from maxquery_training.near_ood.run import thresholds
+from maxquery_training.near_ood.tables import against_best
+
+FIGURES = ("auroc", "aupr", "fpr95")
 
 
 def case(patient: str, outlier: str = "", inlier=(0.0, 1.0), out=(), case_score=0.0, regions=(), dice=0.5) -> Measured:
@@ -34,6 +37,21 @@ def test_the_mean_is_over_runs_and_the_interval_over_patients():
     of_two = st.estimate([[good, bad]], lambda run, cases: st.localisation(cases, "A"))["auroc"]
     assert (of_two.low, of_two.high, of_two.spread) == (0.0, 1.0, None)
     assert st.estimate([[good, bad]] * 2, lambda run, cases: st.localisation(cases, "A"))["auroc"].spread == 0.0
+
+
+def test_a_patient_of_several_runs_is_one_patient():
+    good, bad = case("good", "fat", out=(2.0,)), case("bad", "fat", out=(-1.0,))
+    auroc = lambda run, cases: st.localisation(cases, "A")  # noqa: E731
+    once, thrice = (st.estimate([[good, bad]] * runs, auroc)["auroc"] for runs in (1, 3))
+    assert (once.low, once.high) == (thrice.low, thrice.high)
+
+    def row(method: str, kind: str, value: float) -> dict:
+        by_patient = [{"good": dict.fromkeys(FIGURES, value), "bad": dict.fromkeys(FIGURES, value)}] * 3
+        return {"method": method, "kind": kind, "exposed": False, "by_patient": by_patient,
+                **{figure: {"mean": value} for figure in FIGURES}}  # fmt: skip
+
+    assert against_best([row("A", "maxquery", 0.9), row("B", "nnunet", 0.5)], "A")["auroc"]["p"] == 0.5
+    assert against_best([row("A", "maxquery", 0.9)], "A") is None
 
 
 def test_a_figure_that_cases_leave_undefined_is_null_in_the_report():

@@ -15,7 +15,7 @@ from maxquery_training.label_scheme import ORGAN
 from maxquery_training.lesions.types import OUTLIERS
 from maxquery_training.near_ood.data import Data, Run
 from maxquery_training.near_ood.deep_ensemble import MEMBERS
-from maxquery_training.near_ood.methods import METHODS
+from maxquery_training.near_ood.methods import METHODS, NAMED_BY_NETWORK
 from maxquery_training.near_ood.planted_data import PlantedData
 from maxquery_training.near_ood.prepared_data import PreparedData
 from maxquery_training.planting import UNKNOWN_TUMOUR
@@ -75,7 +75,12 @@ def _benchmark(document: Json, folder: Path) -> Benchmark:
     document.only(("name", "preset", "changes", "runs", "networks", *of_data))
     preset = PRESETS[document["preset"].one_of(tuple(PRESETS))]
     networks = tuple(_network(name, document["networks"][name]) for name in document["networks"].object())
+    if not networks:
+        document["networks"].refuse("there is none.")
     kinds = [network.kind for network in networks]
+    for kind in set(kinds) - set(NAMED_BY_NETWORK):
+        if kinds.count(kind) > 1:
+            document["networks"].refuse(f"{kinds.count(kind)} are of the kind {kind}, whose rows are named alike.")
     if {"synthesis", "ensemble"} & set(kinds) and "nnunet" not in kinds:
         document["networks"].refuse("synthesis and ensemble need a network of the kind nnunet.")
     if planted:
@@ -150,7 +155,7 @@ def _numbers(entry: Json) -> dict[str, int]:
 def _file(entry: Json, data: Path) -> Path:
     path = data / entry.some_text()
     if not path.is_file():
-        raise InputError("missing", f"{entry.path}: there is no file {path}.", "Say where the data lie with --data.")
+        raise InputError("missing", f"{entry.path}: there is no file {path}.", "It is looked for under --data.")
     return path
 
 
@@ -183,10 +188,10 @@ def _run(entry: Json, patients: Sequence[str]) -> Run:
 
 
 def _network(name: str, entry: Json) -> Network:
-    entry.only(("kind", "changes", "members"))
-    given = entry.object()
+    kind, given = entry["kind"].one_of(tuple(METHODS)), entry.object()
+    entry.only(("kind", "changes", "members") if kind == "ensemble" else ("kind", "changes"))
     return Network(
-        name, entry["kind"].one_of(tuple(METHODS)), _changes(entry["changes"]) if "changes" in given else {},
+        name, kind, _changes(entry["changes"]) if "changes" in given else {},
         entry["members"].integer(least=2) if "members" in given else MEMBERS,
     )  # fmt: skip
 

@@ -11,6 +11,8 @@ MEMBERS = 5  # the paper's
 
 
 class EnsembleNet(nn.Module):
+    """Its members' answers to one image."""
+
     def __init__(self, members: Sequence[StockNet]):
         super().__init__()
         self.members = nn.ModuleList(members)

@@ -68,6 +68,12 @@ class Measured:
         with write_whole(path) as file:
             np.savez_compressed(file, facts=np.array(json.dumps(facts)), **arrays)
 
+    @staticmethod
+    def scores(path: Path) -> list[str]:
+        """The names of those in a file."""
+        with np.load(path) as arrays:
+            return list(json.loads(str(arrays["facts"]))["case_score"])
+
     @classmethod
     def load(cls, path: Path) -> "Measured":
         with np.load(path) as arrays:
@@ -90,7 +96,8 @@ def measure(
 ) -> Measured:  # fmt: skip
     """Predicts as in use. `outlier`: the type of the case's outlier, or nothing; `thresholds` by score: raw, for
     each of `PERCENTILES`."""
-    labels, maps, _ = infer(case.volume, bundle, list(scores.values()), parameters, silent, RunLog(), network)
+    labels, found, _ = infer(case.volume, bundle, list(scores.values()), parameters, silent, RunLog(), network)
+    maps = dict(zip(scores, found, strict=True))
     keep_organ(labels, bundle.labels, case.volume.grid.voxel_volume_ml, [])
     known, tumour = case.truth != case.ignore, np.isin(labels, bundle.tumour_values)
     overlap = {
@@ -106,7 +113,7 @@ def measure(
     }  # fmt: skip
     positive = {region: real if region == "real" else case.outlier for region in REGIONS}
     counts: dict[str, dict[str, ScoreCounts]] = {}
-    for score, anomaly in zip(scores, maps, strict=True):
+    for score, anomaly in maps.items():
         counts[score] = {region: ScoreCounts() for region in REGIONS}
         for region, count in counts[score].items():
             count.add(anomaly[among[region]], positive[region][among[region]])
@@ -114,10 +121,10 @@ def measure(
     return Measured(
         case.name, case.patient, outlier if there else None, overlap,
         {score: float(anomaly[tumour].mean(dtype=np.float64)) if tumour.any() else None
-         for score, anomaly in zip(scores, maps, strict=True)},
-        _regions(case, labels, dict(zip(scores, maps, strict=True)), thresholds),
+         for score, anomaly in maps.items()},
+        _regions(case, labels, maps, thresholds),
         counts,
-        *_plane(case, dict(zip(scores, maps, strict=True))),
+        *_plane(case, maps),
     )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ To add one: write its score (a function or a callable of the network's output, h
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 from maxquery.anomaly import SCORES, Score
 from maxquery_training.near_ood.feature_distance import Mahalanobis, Neighbours
@@ -13,81 +15,83 @@ from maxquery_training.near_ood.samples import mutual_information, predictive_en
 from maxquery_training.near_ood.standardised_maxlogit import StandardisedMaxLogit
 from maxquery_training.near_ood.training_voxels import Voxels
 
-Variants = Mapping[str, Score]
+
+@dataclass(frozen=True)
+class Fitted:
+    """A score with statistics of training voxels, which `by` makes of them."""
+
+    by: Callable[[Voxels], Score]
+
+
+Variants = Mapping[str, Score | Fitted]
 """A method's scores by a name for its settings, the published one first; validation patients choose one."""
-
-
-def _stock(voxels: Voxels) -> dict[str, Variants]:
-    return {
-        "MSP": {"": SCORES["msp"]},
-        "MaxLogit": {"": SCORES["maxlogit"]},
-        "SML": {
-            "": StandardisedMaxLogit.fit(voxels),
-            "no smoothing": StandardisedMaxLogit.fit(voxels, dilation=0),
-            "standardised only": StandardisedMaxLogit.fit(voxels, width=0, dilation=0),
-        },
-        "Energy": {"": SCORES["energy"]},
-        "Type doubt": {"": SCORES["type_doubt"], "entropy": SCORES["type_entropy"]},
-        "Mahalanobis": {"": Mahalanobis.fit(voxels)},
-        "kNN": {f"k = {k}": Neighbours.fit(voxels, k) for k in (1, 10)},
-    }
-
 
 _DISAGREEMENT: Variants = {"mutual information": mutual_information, "entropy": predictive_entropy}
 
-
-def _dropout(voxels: Voxels | None) -> dict[str, Variants]:
-    return {"MC Dropout": _DISAGREEMENT}
-
-
-def _exposed(voxels: Voxels | None) -> dict[str, Variants]:
-    names = {"": "msp", "type doubt": "type_doubt", "type entropy": "type_entropy"}
-    return {"Outlier exposure": {name: SCORES[score] for name, score in names.items()}}
-
-
-def _ensemble(voxels: Voxels | None) -> dict[str, Variants]:
-    return {"Deep ensemble": _DISAGREEMENT}
-
-
-def _synthesis(voxels: Voxels | None) -> dict[str, Variants]:
-    return {"SynthCP": {"": SynthCP(), "without its filter": SynthCP(sure=1.0)}}
-
-
-def _maxquery(voxels: Voxels | None) -> dict[str, Variants]:
-    names = {"": "maxquery", "query, post-softmax": "max_assignment", "category, post-softmax": "msp",
-             "category, pre-softmax": "maxlogit", "type doubt": "type_doubt",
-             "type entropy": "type_entropy"}  # fmt: skip
-    return {name: {"": SCORES[score]} for name, score in names.items()}
-
-
-def _segmenter(voxels: Voxels | None) -> dict[str, Variants]:
-    return {"MSP": {"": SCORES["msp"]}}
-
-
-METHODS: dict[str, Callable[[Voxels | None], dict[str, Variants]]] = {
-    "nnunet": _stock,
-    "dropout": _dropout,
-    "exposed": _exposed,
-    "ensemble": _ensemble,
-    "synthesis": _synthesis,
-    "maxquery": _maxquery,
-    "swin": _segmenter,
-    "transunet": _segmenter,
-}
-"""By the kind of network: the methods that read it, fitted to its training voxels."""
+METHODS: Mapping[str, Mapping[str, Variants]] = {
+    "nnunet": {
+        "MSP": {"": SCORES["msp"]},
+        "MaxLogit": {"": SCORES["maxlogit"]},
+        "SML": {
+            "": Fitted(StandardisedMaxLogit.fit),
+            "no smoothing": Fitted(partial(StandardisedMaxLogit.fit, dilation=0)),
+            "standardised only": Fitted(partial(StandardisedMaxLogit.fit, width=0, dilation=0)),
+        },
+        "Energy": {"": SCORES["energy"]},
+        "Type doubt": {"": SCORES["type_doubt"], "entropy": SCORES["type_entropy"]},
+        "Mahalanobis": {"": Fitted(Mahalanobis.fit)},
+        "kNN": {f"k = {k}": Fitted(partial(Neighbours.fit, k=k)) for k in (1, 10)},
+    },
+    "dropout": {"MC Dropout": _DISAGREEMENT},
+    "exposed": {
+        "Outlier exposure": {
+            "": SCORES["msp"], "type doubt": SCORES["type_doubt"], "type entropy": SCORES["type_entropy"]
+        },
+    },
+    "ensemble": {"Deep ensemble": _DISAGREEMENT},
+    "synthesis": {"SynthCP": {"": SynthCP(), "without its filter": SynthCP(sure=1.0)}},
+    "maxquery": {
+        "": {"": SCORES["maxquery"]},
+        "query, post-softmax": {"": SCORES["max_assignment"]},
+        "category, post-softmax": {"": SCORES["msp"]},
+        "category, pre-softmax": {"": SCORES["maxlogit"]},
+        "type doubt": {"": SCORES["type_doubt"]},
+        "type entropy": {"": SCORES["type_entropy"]},
+    },
+    "swin": {"MSP": {"": SCORES["msp"]}},
+    "transunet": {"MSP": {"": SCORES["msp"]}},
+}  # fmt: skip
+"""By the kind of network: the methods that read it."""
 NAMED_BY_NETWORK = ("maxquery", "swin", "transunet")
 """The kinds whose methods have the network's name before their own: "MaxQuery" itself (Eq. 9), "MaxQuery, query,
 post-softmax" and so on (Table 4), "Swin UNETR, MSP"."""
 CHOSEN = "score by validation"
-"""Ours: of a network of the kind maxquery, Eq. 9, a relative in Table 4 or a doubt about the type, whichever the
-validation patients choose, as they choose any other method's settings."""
-FITTED = ("nnunet",)
-"""The kinds with a method that needs training voxels."""
+"""Of a network with several methods: whichever of their scores the validation patients choose, as they choose a single
+method's settings. What we would use of MaxQuery, and the same choice for nnU-Net."""
 
 
-def methods_of(kind: str, network: str, voxels: Voxels | None) -> dict[str, Variants]:
+def methods_of(kind: str, network: str) -> dict[str, Variants]:
     """Methods by the name of their row."""
-    found = METHODS[kind](voxels)
     if kind not in NAMED_BY_NETWORK:
-        return found
-    return {", ".join(filter(None, (network, name))): variants for name, variants in found.items()}
+        return dict(METHODS[kind])
+    return {", ".join(filter(None, (network, name))): variants for name, variants in METHODS[kind].items()}
+
+
+def scores_of(kind: str, network: str) -> dict[str, Score | Fitted]:
+    """Every variant of every method, by `key`."""
+    return {
+        key(method, name): score
+        for method, variants in methods_of(kind, network).items() for name, score in variants.items()
+    }  # fmt: skip
+
+
+def key(method: str, variant: str) -> str:
+    return f"{method} [{variant}]" if variant else method
+
+
+def rows_of(kind: str, network: str) -> dict[str, list[str]]:
+    """By the name of its row: the scores that a method may choose among."""
+    rows = {method: [key(method, name) for name in variants] for method, variants in methods_of(kind, network).items()}
+    if len(rows) > 1:
+        rows[f"{network}, {CHOSEN}"] = list(scores_of(kind, network))
+    return rows

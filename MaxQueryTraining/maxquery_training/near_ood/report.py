@@ -16,7 +16,7 @@ from maxquery_training.near_ood.gallery import HELD_AGAINST, OURS, draw
 from maxquery_training.near_ood.methods import CHOSEN
 from maxquery_training.near_ood.report_text import markdown
 from maxquery_training.near_ood.run import BenchmarkRun
-from maxquery_training.near_ood.tables import against_best, localisation_row, methods, segmentation_row
+from maxquery_training.near_ood.tables import against_best, localisation_row, measured_methods, segmentation_row
 
 _SEGMENTERS = ("nnunet", "exposed", "swin", "transunet", "maxquery")
 _TABLE_4 = {
@@ -28,7 +28,10 @@ _TABLE_4 = {
 def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any]:
     """The document `report.json`, of the networks that every one of `runs` has measured."""
     ready = [network for network in benchmark.networks if all(run.is_measured(network) for run in runs)]
-    rows = [localisation_row(method, benchmark.data.outliers) for network in ready for method in methods(runs, network)]
+    rows = [
+        localisation_row(method, benchmark.data.outliers)
+        for network in ready for method in measured_methods(runs, network)
+    ]  # fmt: skip
     of_table_4 = {", ".join(filter(None, (OURS, name))): levels for name, levels in _TABLE_4.items()}
     distributions = {n.name: n.changes["query_distribution"] for n in ready if "query_distribution" in n.changes}
     names = {n.name for n in ready} - set(distributions)
@@ -47,7 +50,7 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
         "outliers": list(benchmark.data.outliers),
         "cases_are": benchmark.data.cases_are,
         "tables": tables,
-        "runs": [run.describe() for run in runs],
+        "runs": [run.describe() | {"test_cases": len(run.results(ready[0], validation=False))} for run in runs],
         "networks": [
             {"name": n.name, "kind": n.kind, "changes": dict(n.changes),
              "training_seconds": [run.networks.seconds(n) for run in runs]} for n in ready
@@ -55,10 +58,9 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
         "preset": benchmark.preset.to_json(),
         "environment": _environment(),
     }  # fmt: skip
-    if any(row["kind"] != "maxquery" for row in rows):
-        ours = [row["method"] for row in tables["1"] if row["method"] in HELD_AGAINST]
-        report["against_best"] = {name: against_best(tables["1"], name) for name in ours}
-    return report
+    ours = [row["method"] for row in tables["1"] if row["method"] in HELD_AGAINST]
+    held = {name: against_best(tables["1"], name) for name in ours}
+    return report | {"against_best": {name: found for name, found in held.items() if found}}
 
 
 def _environment() -> dict[str, str]:

@@ -22,7 +22,7 @@ def markdown(report: dict[str, Any]) -> str:
         ("method", *(f"{n} false" for n in FALSE_REGIONS)),
         [(row["method"], *(_percent(row[f"found_at_{n}_false"]) for n in FALSE_REGIONS)) for row in tables["1"]],
     )]  # fmt: skip
-    parts += ["AUROC by type of outlier:", _table(
+    parts += ["AUROC by type of outlier, in the cases that have it:", _table(
         ("method", *outliers),
         [(row["method"], *(_percent(row["by_type"][kind]["auroc"]) for kind in outliers)) for row in tables["1"]],
     )]  # fmt: skip
@@ -63,17 +63,18 @@ def _summary(report: dict[str, Any]) -> list[str]:
     rows = {row["method"]: row for row in report["tables"]["1"]}
     for figure, name in (("case_auc", "Case AUC"), ("found_at_1_false", "Outliers found at 1 false region a case")):
         best = max(rows.values(), key=lambda row: row[figure]["mean"] or 0)
-        sentences.append(f"- **{name}**: {OURS} {_percent(rows[OURS][figure])}; the best is {best['method']}, "
-                         f"{_percent(best[figure])}.")  # fmt: skip
+        ours = "".join(f"{row} {_percent(rows[row][figure])}; " for row in report["against_best"])
+        sentences.append(f"- **{name}**: {ours}the best is {best['method']}, {_percent(best[figure])}.")
+    patients = len({patient for run in report["runs"] for patient in run["test_patients"]})
     how = (
         "Each is held against the method without queries that has the highest AUROC; methods with outlier exposure are "
-        "rivals only of what had it too."
+        f"rivals only of what had it too. Of {patients} patients no p can be below {2 / 2**patients:.2g}."
     )
     return ["## What holds", how, "\n".join(sentences)]
 
 
 def _how(report: dict[str, Any]) -> str:
-    patients = sum(len(run["test_patients"]) for run in report["runs"])
+    patients = len({patient for run in report["runs"] for patient in run["test_patients"]})
     return (
         f"{len(report['runs'])} run(s), {patients} test patients in all, "
         f"{sum(run['test_cases'] for run in report['runs'])} cases: {report['cases_are']}. "
@@ -81,8 +82,8 @@ def _how(report: dict[str, Any]) -> str:
         "voxels of organ and known tumours, all cases of a run pooled. *Known tumours*: AUROC against those alone; "
         "*whole volume*: against every known voxel. *Real tumours*: AUROC of tumours of unknown type against organ; "
         "none says which way is right. "
-        f"Settings were chosen on the validation patients; '{CHOSEN}' is whichever score of Table 4, or doubt about "
-        "the type, they choose. *Outlier exposure* and *with exposure*: lesions of arbitrary looks were planted in "
+        f"Settings were chosen on the validation patients; '{CHOSEN}' is whichever of all scores of that network they "
+        "choose. *Outlier exposure* and *with exposure*: lesions of arbitrary looks were planted in "
         "training, none of them of a type that is tested."
     )
 

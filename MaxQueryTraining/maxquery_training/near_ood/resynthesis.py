@@ -143,10 +143,10 @@ class CompareNet(nn.Module):
 
 @dataclass(frozen=True)
 class SynthCP:
-    """−likeness where the network is less sure than `sure`, −MSP elsewhere: the paper's filter."""
+    """1 − likeness where the network is less sure than `sure`, MSP elsewhere: the paper's filter."""
 
     sure: float = 0.999
 
     def __call__(self, output: Compared) -> Tensor:
-        certainty = msp(output)
-        return torch.where(-certainty > self.sure, certainty, -output.alike)
+        doubt = msp(output)
+        return torch.where(doubt < 1 - self.sure, doubt, 1 - output.alike)

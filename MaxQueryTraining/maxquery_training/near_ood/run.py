@@ -18,7 +18,7 @@ from maxquery_training.metrics import ScoreCounts
 from maxquery_training.near_ood.config import Benchmark, Network
 from maxquery_training.near_ood.data import Case, Run
 from maxquery_training.near_ood.measuring import PERCENTILES, Measured, measure
-from maxquery_training.near_ood.methods import FITTED, Variants, methods_of
+from maxquery_training.near_ood.methods import Fitted, scores_of
 from maxquery_training.near_ood.training_voxels import training_voxels
 from maxquery_training.preset import Preset
 from maxquery_training.quiet import quiet
@@ -73,7 +73,7 @@ class BenchmarkRun:
             return
         with quiet():
             module = self.networks.load(network)
-            scores = scores_of(self._methods(network, module))
+            scores = self._scores(network, module)
         self._measure(network, module, scores, self.cases(validation=True), {}, say)
         limits = thresholds(self.results(network, validation=True))
         self._measure(network, module, scores, self.cases(validation=False), limits, say)
@@ -84,19 +84,22 @@ class BenchmarkRun:
     ) -> None:  # fmt: skip
         parameters = PredictionParameters(device=self.device.type)
         for case in cases:
-            path = self._file(network, case)
-            if not path.exists():
+            if not self._has(network, case):
                 say(f"{self.run.name}, {network.name}: {case.name}")
                 bundle = self.networks.bundle
-                measure(case.read(), case.outlier, module, bundle, scores, limits, parameters).save(path)
+                measure(case.read(), case.outlier, module, bundle, scores, limits, parameters).save(
+                    self._file(network, case)
+                )
 
-    def _methods(self, network: Network, module: torch.nn.Module) -> dict[str, Variants]:
-        voxels = None
-        if network.kind in FITTED:
-            cases = list(read_prepared(self.files.raw, ("train",)))
-            chosen = np.random.default_rng(self.run.seed).permutation(len(cases))[:_FITTED_CASES]
-            voxels = training_voxels(module, [cases[i] for i in chosen], self.networks.bundle, self.run.seed)
-        return methods_of(network.kind, network.name, voxels)
+    def _scores(self, network: Network, module: torch.nn.Module) -> dict[str, Score]:
+        """Of all its methods, fitted to its training voxels."""
+        scores = scores_of(network.kind, network.name)
+        if not any(isinstance(score, Fitted) for score in scores.values()):
+            return scores
+        cases = list(read_prepared(self.files.raw, ("train",)))
+        chosen = np.random.default_rng(self.run.seed).permutation(len(cases))[:_FITTED_CASES]
+        voxels = training_voxels(module, [cases[i] for i in chosen], self.networks.bundle, self.run.seed)
+        return {name: score.by(voxels) if isinstance(score, Fitted) else score for name, score in scores.items()}
 
     def cases(self, validation: bool) -> Sequence[Case]:
         """To choose settings and thresholds by, or to be tested on."""
@@ -109,7 +112,12 @@ class BenchmarkRun:
         return [measured for measured in found if measured.outlier is not None]
 
     def is_measured(self, network: Network) -> bool:
-        return all(self._file(network, case).exists() for kind in (True, False) for case in self.cases(kind))
+        return all(self._has(network, case) for kind in (True, False) for case in self.cases(kind))
+
+    def _has(self, network: Network, case: Case) -> bool:
+        """Whether it is measured by every score that the network has by now."""
+        path = self._file(network, case)
+        return path.exists() and set(scores_of(network.kind, network.name)) <= set(Measured.scores(path))
 
     def describe(self) -> dict[str, Any]:
         """For the report."""
@@ -117,21 +125,11 @@ class BenchmarkRun:
             "seed": self.run.seed,
             "validation_patients": sorted({case.patient for case in self.cases(validation=True)}),
             "test_patients": sorted({case.patient for case in self.cases(validation=False)}),
-            "test_cases": len(self.cases(validation=False)),
             "backbone_seconds": self.networks.backbone_seconds(),
         }
 
     def _file(self, network: Network, case: Case) -> Path:
         return self.measured / network.name / f"{case.name}.npz"
-
-
-def scores_of(methods: dict[str, Variants]) -> dict[str, Score]:
-    """Every variant of every method, by `key`."""
-    return {key(method, name): score for method, variants in methods.items() for name, score in variants.items()}
-
-
-def key(method: str, variant: str) -> str:
-    return f"{method} [{variant}]" if variant else method
 
 
 def thresholds(validation: Iterable[Measured]) -> dict[str, list[float]]:

@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean over runs; `low` and `high`: its 95 % bootstrap interval, patients drawn anew within each run, None of
-    a single patient; `spread`: the standard deviation over runs, None of a single run."""
+    """The mean over runs; `low` and `high`: its 95 % bootstrap interval, the same patients drawn anew in all runs, None
+    where a run has a single one; `spread`: the standard deviation over runs, None of a single run."""
 
     mean: float
     low: float | None
@@ -84,25 +84,31 @@ def estimate(
     """Of `figures`, which are worked out of a run's number and its cases."""
     rng = np.random.default_rng(seed)
     patients = [_by_patient(cases) for cases in runs]
-    worked_out: list[dict[tuple[int, ...], Mapping[str, float]]] = [{} for _ in runs]
+    everybody = sorted({patient for groups in patients for patient in groups})
+    worked_out: list[dict[tuple[str, ...], Mapping[str, float]]] = [{} for _ in runs]
 
-    def of(run: int, picked: Sequence[int]) -> Mapping[str, float]:
-        groups, known = tuple(sorted(picked)), worked_out[run]
-        if groups not in known:
-            known[groups] = figures(run, [case for i in groups for case in patients[run][i]])
-        return known[groups]
+    def of(run: int, picked: Sequence[str]) -> Mapping[str, float]:
+        group, known = tuple(sorted(picked)), worked_out[run]
+        if group not in known:
+            known[group] = figures(run, [case for patient in group for case in patients[run][patient]])
+        return known[group]
 
-    whole = [of(run, range(len(groups))) for run, groups in enumerate(patients)]
+    def draw() -> list[list[str]]:
+        """Of each run: those of its patients that are drawn, all anew where it would have none."""
+        while True:
+            drawn = rng.choice(everybody, len(everybody)).tolist()
+            picked = [[patient for patient in drawn if patient in groups] for groups in patients]
+            if all(picked):
+                return picked
+
+    whole = [of(run, list(groups)) for run, groups in enumerate(patients)]
     drawn = []
     if all(len(groups) > 1 for groups in patients):
-        drawn = [
-            [of(run, rng.integers(len(groups), size=len(groups)).tolist()) for run, groups in enumerate(patients)]
-            for _ in range(_RESAMPLES)
-        ]
+        drawn = [[of(run, picked) for run, picked in enumerate(draw())] for _ in range(_RESAMPLES)]
     return {
         name: Estimate(
             float(np.mean([one[name] for one in whole])),
-            *_interval([np.mean([one[name] for one in draw]) for draw in drawn]),
+            *_interval([np.mean([one[name] for one in ones]) for ones in drawn]),
             float(np.std([one[name] for one in whole], ddof=1)) if len(whole) > 1 else None,
         )
         for name in whole[0]
@@ -116,11 +122,11 @@ def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     return float(low), float(high)
 
 
-def _by_patient(cases: Cases) -> list[list[Measured]]:
+def _by_patient(cases: Cases) -> dict[str, list[Measured]]:
     groups: dict[str, list[Measured]] = defaultdict(list)
     for case in cases:
         groups[case.patient].append(case)
-    return list(groups.values())
+    return dict(groups)
 
 
 def paired_test(differences: Sequence[float]) -> float | None:
@@ -132,4 +138,4 @@ def paired_test(differences: Sequence[float]) -> float | None:
 
 
 def by_patient(cases: Cases, figures: Callable[[Cases], T]) -> dict[str, T]:
-    return {group[0].patient: figures(group) for group in _by_patient(cases)}
+    return {patient: figures(group) for patient, group in _by_patient(cases).items()}

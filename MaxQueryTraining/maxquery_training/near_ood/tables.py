@@ -1,5 +1,6 @@
 """The tables of the report, from what was measured."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from maxquery_training.near_ood import statistics as st
 from maxquery_training.near_ood.config import Network
 from maxquery_training.near_ood.measuring import Measured
-from maxquery_training.near_ood.methods import CHOSEN
+from maxquery_training.near_ood.methods import rows_of
 from maxquery_training.near_ood.run import BenchmarkRun, thresholds
 
 FALSE_REGIONS = (1, 4, 8)
@@ -51,26 +52,22 @@ class Method:
         ))  # fmt: skip
 
 
-def methods(runs: Sequence[BenchmarkRun], network: Network) -> list[Method]:
+def measured_methods(runs: Sequence[BenchmarkRun], network: Network) -> list[Method]:
     """All that read a network which every run has measured, and what validation patients make of them."""
     validations = [run.results(network, validation=True) for run in runs]
     tests = tuple(run.results(network, validation=False) for run in runs)
     limits = [thresholds(validation) for validation in validations]
-    variants: dict[str, list[str]] = {}
-    for score in tests[0][0].counts:
-        variants.setdefault(score.split(" [")[0], []).append(score)
-    if network.kind == "maxquery":
-        variants[f"{network.name}, {CHOSEN}"] = list(tests[0][0].counts)
+    rows = rows_of(network.kind, network.name)
     chosen = [
         {name: max(scores, key=lambda score: st.localisation(validation, score)["auroc"])
-         for name, scores in variants.items()} for validation in validations
+         for name, scores in rows.items()} for validation in validations
     ]  # fmt: skip
     return [
         Method(
             name, network, tuple(one[name] for one in chosen),
             tuple(limit[one[name]] for limit, one in zip(limits, chosen, strict=True)), tests,
         )
-        for name in variants
+        for name in rows
     ]  # fmt: skip
 
 
@@ -103,23 +100,26 @@ def segmentation_row(network: Network, runs: Sequence[BenchmarkRun]) -> dict[str
     return {"method": network.name, **to_json(st.estimate(tests, overlap))}
 
 
-def against_best(rows: Sequence[dict[str, Any]], ours: str) -> dict[str, Any]:
-    """What separates the row `ours` from the one with the highest AUROC among networks without queries.
+def against_best(rows: Sequence[dict[str, Any]], ours: str) -> dict[str, Any] | None:
+    """What separates the row `ours` from the one with the highest AUROC among networks without queries, if any.
 
-    What was exposed to strange lesions is a rival only of what was too. Each patient is compared with itself: `p` is
-    that of `paired_test`.
+    What was exposed to strange lesions is a rival only of what was too. Each patient is compared with itself, in all
+    runs that it is in: `p` is that of `paired_test`.
     """
     mine = next(row for row in rows if row["method"] == ours)
     rivals = [row for row in rows if row["kind"] != "maxquery" and row["exposed"] <= mine["exposed"]]
+    if not rivals:
+        return None
     best = max(rivals, key=lambda row: row["auroc"]["mean"])
     result: dict[str, Any] = {"best": best["method"]}
     for figure in ("auroc", "aupr", "fpr95"):
-        differences = [
-            run[patient][figure] - other[patient][figure]
-            for run, other in zip(mine["by_patient"], best["by_patient"], strict=True) for patient in run
-        ]  # fmt: skip
+        differences = defaultdict(list)
+        for run, other in zip(mine["by_patient"], best["by_patient"], strict=True):
+            for patient in run:
+                differences[patient].append(run[patient][figure] - other[patient][figure])
         margin = mine[figure]["mean"] - best[figure]["mean"]
-        result[figure] = {"margin": margin, "p": st.paired_test(differences)}
+        p = st.paired_test([float(np.mean(values)) for values in differences.values()])
+        result[figure] = {"margin": margin, "p": p}
     return result
 
 
