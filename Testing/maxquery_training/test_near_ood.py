@@ -37,8 +37,8 @@ def config(folder: Path) -> dict:
         scans.append({"name": case.name, "patient": case.name, "image": case.image.name, "mask": case.mask.name,
                       "labels": {"organ": [1], "unknown": [2]}, "copies": 1})  # fmt: skip
     return {
-        "name": "Phantoms", "preset": "quick", "changes": _CHANGES, "rounds": 1, "outliers": ["abscess"],
-        "scans": scans, "networks": NETWORKS,
+        "name": "Phantoms", "preset": "quick", "changes": _CHANGES,
+        "rounds": {"validation": 1, "test": 1}, "outliers": ["abscess"], "scans": scans, "networks": NETWORKS,
         "runs": [{"seed": 3, "validation": ["case1"], "test": ["case4", "case5"]}],
     }  # fmt: skip
 

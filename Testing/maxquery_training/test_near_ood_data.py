@@ -104,7 +104,7 @@ def test_a_mistake_in_a_configuration_is_named(changes, message, prepared, tmp_p
 def test_shares_of_a_folders_patients_are_dealt_out_by_the_seed(tmp_path):
     write_pairs(tmp_path, (2,) * 10)
     planted = document(scans=[{"cases": "cases", "labels": {"organ": [1], "unknown": [2]}, "copies": 2}],
-                       outliers=["fat"], rounds=1,
+                       outliers=["fat"], rounds={"validation": 1, "test": 1},
                        runs=[{"seed": seed, "validation": 0.2, "test": 0.3} for seed in (0, 1)])  # fmt: skip
     del planted["prepared"], planted["leave_out"]
     (tmp_path / "config.json").write_text(json.dumps(planted))

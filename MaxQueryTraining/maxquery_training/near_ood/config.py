@@ -95,7 +95,10 @@ def _benchmark(document: Json, folder: Path) -> Benchmark:
 
 def _planted(document: Json, folder: Path) -> PlantedData:
     kinds = tuple(entry.one_of(OUTLIERS) for entry in document["outliers"].items())
-    return PlantedData(_scans(document["scans"], folder), kinds, document["rounds"].integer(least=1))
+    rounds = document["rounds"]
+    rounds.only(("validation", "test"))
+    often = {name: rounds[name].integer(least=1) for name in ("validation", "test")}
+    return PlantedData(_scans(document["scans"], folder), kinds, often)
 
 
 def _prepared(document: Json, folder: Path) -> PreparedData:

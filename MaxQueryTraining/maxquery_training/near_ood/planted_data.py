@@ -1,6 +1,6 @@
 """Real scans, every tumour type planted into them: five to learn, others to find."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,11 +41,12 @@ class PlantedCase:
 
 @dataclass(frozen=True)
 class PlantedData:
-    """`kinds`: of the outliers; `rounds`: how often each test scan is measured on, with other lesions each time."""
+    """`kinds`: of the outliers; `rounds`: how often each scan of `validation` and of `test` is measured on, with other
+    lesions each time."""
 
     scans: tuple[TrainingCase, ...]
     kinds: tuple[str, ...]
-    rounds: int
+    rounds: Mapping[str, int]
 
     @property
     def outliers(self) -> tuple[str, ...]:
@@ -63,10 +64,10 @@ class PlantedData:
         write_raw_dataset(raw, seen, run.validation, preset.spacing_zyx_mm, run.seed, processes)
 
     def validation(self, raw: Path, run: Run) -> list[PlantedCase]:
-        return self._cases(run.validation, 1, _VALIDATION_SEED)
+        return self._cases(run.validation, self.rounds["validation"], _VALIDATION_SEED)
 
     def test(self, raw: Path, run: Run) -> list[PlantedCase]:
-        return self._cases(run.test, self.rounds, _TEST_SEED)
+        return self._cases(run.test, self.rounds["test"], _TEST_SEED)
 
     def _cases(self, patients: Sequence[str], rounds: int, seed: int) -> list[PlantedCase]:
         """Of each scan and round: one case with all inlier types, and one for each type of outlier alone."""
