@@ -9,7 +9,7 @@ from torch.nn import functional
 from maxquery_training.near_ood.training_voxels import Voxels
 from maxquery_training.stock import Logits
 
-_CHUNK = 1 << 12  # voxels; what they are compared with stays in the cache
+_CHUNK = 1 << 12  # voxels
 
 
 @dataclass(frozen=True)
