@@ -57,9 +57,22 @@ def type_entropy(output: Output) -> Tensor:
     Ours. The part of the softmax's entropy that lies among the types. To hover between two of many types is less than
     to know none, which `type_doubt` hardly tells apart. Always 0 for a model of one tumour type.
     """
-    tumour = output.segmentation.softmax(dim=1)[:, 2:].sum(dim=1)
     log_types = output.segmentation[:, 2:].log_softmax(dim=1)
-    return -tumour * (log_types.exp() * log_types).sum(dim=1)
+    return -tumour_probability(output) * (log_types.exp() * log_types).sum(dim=1)
+
+
+def tumour_maxquery(output: Output) -> Tensor:
+    """P(tumour) · σ(−max_N R) with the logistic function σ: Eq. 9 among tumours.
+
+    Ours. Eq. 9 tells strange tumours from known ones, and is as high where organs meet; P(tumour) tells tumours from
+    everything else, and knows no strange one. Their product asks both.
+    """
+    return tumour_probability(output) * (-output.responses.amax(dim=1)).sigmoid()
+
+
+def tumour_probability(output: Output) -> Tensor:
+    """Σ_types softmax(Z), P(tumour): labels 0 and 1 are background and organ."""
+    return output.segmentation.softmax(dim=1)[:, 2:].sum(dim=1)
 
 
 SCORES: dict[str, Score] = {
@@ -70,6 +83,7 @@ SCORES: dict[str, Score] = {
     "energy": energy,
     "type_doubt": type_doubt,
     "type_entropy": type_entropy,
+    "tumour_maxquery": tumour_maxquery,
 }
 
 

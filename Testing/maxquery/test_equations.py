@@ -94,6 +94,13 @@ def test_the_scores_it_is_compared_with_follow_their_formulas(output):
         assert anomaly.type_entropy(output)[b, z, y, x].item() == pytest.approx(entropy, abs=1e-6)
 
 
+def test_tumour_maxquery_is_high_at_tumours_that_no_query_answers(output):
+    tumour = anomaly.tumour_probability(output)
+    for b, (z, y, x), responses in _voxels(output.responses):
+        expected = tumour[b, z, y, x].item() / (1 + math.exp(max(responses)))
+        assert anomaly.tumour_maxquery(output)[b, z, y, x].item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_folding_keys_and_values_into_the_queries_changes_no_number():
     torch.manual_seed(0)
     block = tiny_network().query_decoder.blocks[0]

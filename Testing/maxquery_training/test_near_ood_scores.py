@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from maxquery_training.near_ood.feature_distance import Mahalanobis, Neighbours
+from maxquery_training.near_ood.feature_distance import Mahalanobis, Neighbours, TumourNeighbours
 from maxquery_training.near_ood.monte_carlo_dropout import with_dropout
 from maxquery_training.near_ood.resynthesis import Compared, SynthCP, Synthesis, SynthesisLoss, one_hot
 from maxquery_training.near_ood.samples import Samples, mutual_information, predictive_entropy
@@ -82,6 +82,17 @@ def test_neighbours_is_the_distance_to_the_kth_nearest(voxels):
     for z, y, x in itertools.product(range(2), range(3), range(4)):
         distances = sorted((score.bank - unit[0, :, z, y, x]).norm(dim=1).tolist())
         assert score(output(torch.zeros(1, K, 2, 3, 4), features))[0, z, y, x] == pytest.approx(distances[2], abs=1e-3)
+
+
+def test_the_nearest_of_all_and_in_tumours_alone(voxels):
+    logits, features = torch.randn(1, K, 2, 3, 4), torch.randn(1, C, 2, 3, 4)
+    score = Neighbours.fit(voxels, k=1, size=60)
+    distances = (score.bank[:, :, None] - functional.normalize(features, dim=1).flatten(2)).norm(dim=1)
+    nearest = distances.amin(dim=0).reshape(1, 2, 3, 4)
+    torch.testing.assert_close(score(output(logits, features)), nearest, atol=1e-3, rtol=0)
+    tumour = logits.softmax(dim=1)[:, 2:].sum(dim=1)
+    found = TumourNeighbours.fit(voxels, k=1, size=60)(output(logits, features))
+    torch.testing.assert_close(found, tumour * nearest, atol=1e-3, rtol=0)
 
 
 def test_neighbours_come_from_all_classes_alike(voxels):

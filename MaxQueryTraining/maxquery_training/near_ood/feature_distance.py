@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from maxquery.anomaly import tumour_probability
 from maxquery_training.near_ood.training_voxels import Voxels
 from maxquery_training.stock import Logits
 
@@ -60,5 +61,17 @@ class Neighbours:
         features = functional.normalize(output.features.float(), dim=1).movedim(1, -1)
         bank = self.bank.to(features)
         chunks = features.reshape(-1, features.shape[-1]).split(_CHUNK)
-        nearest = torch.cat([(chunk @ bank.T).topk(self.k, dim=1).values[:, -1] for chunk in chunks])
+        nearest = torch.cat([self._similarity(chunk @ bank.T) for chunk in chunks])
         return (2 - 2 * nearest).clamp(min=0).sqrt().reshape(features.shape[:-1])
+
+    def _similarity(self, to_bank: Tensor) -> Tensor:
+        """Of voxels to their k-th nearest: `(voxels, M)` to `(voxels,)`."""
+        return to_bank.amax(dim=1) if self.k == 1 else to_bank.topk(self.k, dim=1).values[:, -1]
+
+
+@dataclass(frozen=True)
+class TumourNeighbours(Neighbours):
+    """P(tumour) times that distance: of tumours, which are unlike those of training. Ours, as `tumour_maxquery` is."""
+
+    def __call__(self, output: Logits) -> Tensor:
+        return tumour_probability(output) * super().__call__(output)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from maxquery.anomaly import SCORES, Score
-from maxquery_training.near_ood.feature_distance import Mahalanobis, Neighbours
+from maxquery_training.near_ood.feature_distance import Mahalanobis, Neighbours, TumourNeighbours
 from maxquery_training.near_ood.resynthesis import SynthCP
 from maxquery_training.near_ood.samples import mutual_information, predictive_entropy
 from maxquery_training.near_ood.standardised_maxlogit import StandardisedMaxLogit
@@ -26,6 +26,8 @@ class Fitted:
 Variants = Mapping[str, Score | Fitted]
 """A method's scores by a name for its settings, the published one first; validation patients choose one."""
 
+IN_TUMOURS = "in tumours"
+"""Of a network with queries: `tumour_maxquery`, what we would use."""
 _DISAGREEMENT: Variants = {"mutual information": mutual_information, "entropy": predictive_entropy}
 
 METHODS: Mapping[str, Mapping[str, Variants]] = {
@@ -41,11 +43,13 @@ METHODS: Mapping[str, Mapping[str, Variants]] = {
         "Type doubt": {"": SCORES["type_doubt"], "entropy": SCORES["type_entropy"]},
         "Mahalanobis": {"": Fitted(Mahalanobis.fit)},
         "kNN": {f"k = {k}": Fitted(partial(Neighbours.fit, k=k)) for k in (1, 10)},
+        "In tumours": {"MaxLogit": SCORES["tumour_maxquery"], "kNN": Fitted(partial(TumourNeighbours.fit, k=1))},
     },
     "dropout": {"MC Dropout": _DISAGREEMENT},
     "exposed": {
         "Outlier exposure": {
-            "": SCORES["msp"], "type doubt": SCORES["type_doubt"], "type entropy": SCORES["type_entropy"]
+            "": SCORES["msp"], "type doubt": SCORES["type_doubt"], "type entropy": SCORES["type_entropy"],
+            "MaxLogit in tumours": SCORES["tumour_maxquery"],
         },
     },
     "ensemble": {"Deep ensemble": _DISAGREEMENT},
@@ -57,6 +61,7 @@ METHODS: Mapping[str, Mapping[str, Variants]] = {
         "category, pre-softmax": {"": SCORES["maxlogit"]},
         "type doubt": {"": SCORES["type_doubt"]},
         "type entropy": {"": SCORES["type_entropy"]},
+        IN_TUMOURS: {"": SCORES["tumour_maxquery"]},
     },
     "swin": {"MSP": {"": SCORES["msp"]}},
     "transunet": {"MSP": {"": SCORES["msp"]}},
@@ -67,7 +72,7 @@ NAMED_BY_NETWORK = ("maxquery", "swin", "transunet")
 post-softmax" and so on (Table 4), "Swin UNETR, MSP"."""
 CHOSEN = "score by validation"
 """Of a network with several methods: whichever of their scores the validation patients choose, as they choose a single
-method's settings. What we would use of MaxQuery, and the same choice for nnU-Net."""
+method's settings."""
 
 
 def methods_of(kind: str, network: str) -> dict[str, Variants]:

@@ -13,7 +13,7 @@ import torch
 
 from maxquery_training.near_ood.config import Benchmark
 from maxquery_training.near_ood.gallery import HELD_AGAINST, OURS, draw
-from maxquery_training.near_ood.methods import CHOSEN
+from maxquery_training.near_ood.methods import CHOSEN, IN_TUMOURS
 from maxquery_training.near_ood.report_text import markdown
 from maxquery_training.near_ood.run import BenchmarkRun
 from maxquery_training.near_ood.tables import against_best, localisation_row, measured_methods, segmentation_row
@@ -35,7 +35,7 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
     of_table_4 = {", ".join(filter(None, (OURS, name))): levels for name, levels in _TABLE_4.items()}
     distributions = {n.name: n.changes["query_distribution"] for n in ready if "query_distribution" in n.changes}
     names = {n.name for n in ready} - set(distributions)
-    names |= {f"{name}, {CHOSEN}" for name in names}
+    names |= {f"{name}, {score}" for name in names for score in (IN_TUMOURS, CHOSEN)}
     tables = {
         "1": [row for row in rows if row["kind"] != "maxquery" or row["method"] in names],
         "2": [segmentation_row(network, runs) for network in ready if network.kind in _SEGMENTERS],
