@@ -62,12 +62,13 @@ def type_entropy(output: Output) -> Tensor:
 
 
 def tumour_maxquery(output: Output) -> Tensor:
-    """P(tumour) · σ(−max_N R) with the logistic function σ: Eq. 9 among tumours.
+    """√(P(tumour) · σ(−max_N R)) with the logistic function σ: Eq. 9 among tumours.
 
     Ours. Eq. 9 tells strange tumours from known ones, and is as high where organs meet; P(tumour) tells tumours from
-    everything else, and knows no strange one. Their product asks both.
+    everything else, and knows no strange one. Their product asks both. Its root ranks a voxel alike; where windows
+    overlap and are averaged, one that is sure then does not outweigh the others.
     """
-    return tumour_probability(output) * (-output.responses.amax(dim=1)).sigmoid()
+    return (tumour_probability(output) * (-output.responses.amax(dim=1)).sigmoid()).sqrt()
 
 
 def tumour_probability(output: Output) -> Tensor:

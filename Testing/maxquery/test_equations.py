@@ -97,7 +97,7 @@ def test_the_scores_it_is_compared_with_follow_their_formulas(output):
 def test_tumour_maxquery_is_high_at_tumours_that_no_query_answers(output):
     tumour = anomaly.tumour_probability(output)
     for b, (z, y, x), responses in _voxels(output.responses):
-        expected = tumour[b, z, y, x].item() / (1 + math.exp(max(responses)))
+        expected = math.sqrt(tumour[b, z, y, x].item() / (1 + math.exp(max(responses))))
         assert anomaly.tumour_maxquery(output)[b, z, y, x].item() == pytest.approx(expected, abs=1e-6)
 
 

@@ -104,7 +104,7 @@ def _planted(document: Json, folder: Path) -> PlantedData:
 def _prepared(document: Json, folder: Path) -> PreparedData:
     source = folder / document["prepared"].some_text()
     if not (source / "cases.json").is_file():
-        document["prepared"].refuse(f"{source} is no dataset that 'maxquery-train prepare' wrote.")
+        document["prepared"].refuse(f"{source} is no dataset that 'maxquery-train prepare' wrote: prepare it first.")
     return PreparedData(source, tuple(entry.some_text() for entry in document["leave_out"].items()))
 
 

@@ -71,7 +71,7 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class TumourNeighbours(Neighbours):
-    """P(tumour) times that distance: of tumours, which are unlike those of training. Ours, as `tumour_maxquery` is."""
+    """√(P(tumour) · that distance). Ours: what `maxquery.anomaly.tumour_maxquery` is to Eq. 9."""
 
     def __call__(self, output: Logits) -> Tensor:
-        return tumour_probability(output) * super().__call__(output)
+        return (tumour_probability(output) * super().__call__(output)).sqrt()

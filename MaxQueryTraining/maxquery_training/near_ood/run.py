@@ -75,7 +75,7 @@ class BenchmarkRun:
             module = self.networks.load(network)
             scores = self._scores(network, module)
         self._measure(network, module, scores, self.cases(validation=True), {}, say)
-        limits = thresholds(self.results(network, validation=True))
+        limits = validation_limits(self.results(network, validation=True))
         self._measure(network, module, scores, self.cases(validation=False), limits, say)
 
     def _measure(
@@ -132,7 +132,7 @@ class BenchmarkRun:
         return self.measured / network.name / f"{case.name}.npz"
 
 
-def thresholds(validation: Iterable[Measured]) -> dict[str, list[float]]:
+def validation_limits(validation: Iterable[Measured]) -> dict[str, list[float]]:
     """By score: what so many per cent of the validation patients' inlier voxels of organ and tumours stay below."""
     counts: dict[str, ScoreCounts] = defaultdict(ScoreCounts)
     for case in validation:

@@ -11,7 +11,7 @@ from maxquery_training.near_ood import statistics as st
 from maxquery_training.near_ood.config import Network
 from maxquery_training.near_ood.measuring import Measured
 from maxquery_training.near_ood.methods import rows_of
-from maxquery_training.near_ood.run import BenchmarkRun, thresholds
+from maxquery_training.near_ood.run import BenchmarkRun, validation_limits
 
 FALSE_REGIONS = (1, 4, 8)
 """A case, at which it is asked how many outliers are found."""
@@ -56,7 +56,7 @@ def measured_methods(runs: Sequence[BenchmarkRun], network: Network) -> list[Met
     """All that read a network which every run has measured, and what validation patients make of them."""
     validations = [run.results(network, validation=True) for run in runs]
     tests = tuple(run.results(network, validation=False) for run in runs)
-    limits = [thresholds(validation) for validation in validations]
+    limits = [validation_limits(validation) for validation in validations]
     rows = rows_of(network.kind, network.name)
     chosen = [
         {name: max(scores, key=lambda score: st.localisation(validation, score)["auroc"])
