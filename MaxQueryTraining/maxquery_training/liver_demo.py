@@ -152,6 +152,11 @@ def measured_outliers(data: Path) -> list[LabelledCase]:
     ]  # fmt: skip
 
 
+def measured_inliers(data: Path) -> list[LabelledCase]:
+    """One planted tumour of each known type a case, where there is room."""
+    return [planted_case(*scan, INLIERS, 100 + i) for scan in _measured_scans(data) for i in range(_ROUNDS)]
+
+
 def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
     """Every figure of the bundle's `metrics`; and those of a backbone trained here, a stock nnU-Net."""
     from maxquery.prediction import predict
@@ -167,9 +172,8 @@ def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
     from maxquery_training.stages import backbone_checkpoint
     from maxquery_training.stock import STOCK_SCORES, StockNet
 
-    pairs, outliers = _measured_scans(data), measured_outliers(data)
-    inliers = [planted_case(*pair, INLIERS, 100 + i) for pair in pairs for i in range(_ROUNDS)]
-    real = [planted_case(*pair, [], 0) for pair in pairs]
+    outliers, inliers = measured_outliers(data), measured_inliers(data)
+    real = [planted_case(*scan, [], 0) for scan in _measured_scans(data)]
     measured, found = [("", None, scores_of(bundle))], {}
     if backbone_checkpoint(DATASET).exists():
         weights = read_checkpoint(backbone_checkpoint(DATASET))["network_weights"]

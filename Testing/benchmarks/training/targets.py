@@ -19,8 +19,9 @@ from maxquery.prediction import PredictionParameters, predict
 from maxquery.preview import write_preview
 from maxquery.reading import read_case
 from maxquery_training.demo import FOUND_SHARE
+from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.lesions.types import OUTLIERS
-from maxquery_training.liver_demo import measured_outliers
+from maxquery_training.liver_demo import measured_inliers, measured_outliers
 from maxquery_training.metrics import dice
 
 HERE = Path(__file__).resolve().parent
@@ -58,23 +59,41 @@ def elsewhere(bundle: Bundle, data: Path, previews: Path | None) -> dict[str, di
 
 def found(bundle: Bundle, data: Path) -> dict[str, dict]:
     """At each percentile that a person may set: how many of the planted outliers of each type are found, as
-    `maxquery demo` says it, and how many OOD regions a case lie on no tumour."""
-    cases = measured_outliers(data)
-    tally = {str(percent): {"found": dict.fromkeys(OUTLIERS, 0), "false_regions": 0} for percent in _THRESHOLDS}
-    for number, case in enumerate(cases):
-        prediction = predict(case.volume, bundle, PredictionParameters())
-        percentile = bundle.calibration.percentile(prediction.anomaly)
+    `maxquery demo` says it, how many OOD regions a case lie on no tumour, and how many planted tumours of known types
+    are OOD too."""
+    outliers, inliers = measured_outliers(data), measured_inliers(data)
+    tally = {
+        str(percent): {
+            "found": dict.fromkeys(OUTLIERS, 0), "false_regions": 0.0, "cases_a_type": len(outliers) // len(OUTLIERS),
+            "known_too": 0, "known": 0,
+        } for percent in _THRESHOLDS
+    }  # fmt: skip
+    for number, case in enumerate(outliers):
         tumour = case.outlier | (case.truth == case.ignore)
-        for percent in _THRESHOLDS:
-            parameters, one = FindingParameters(ood_percentile=percent), tally[str(percent)]
-            ood = ood_mask(percentile, prediction.labels, case.volume.grid, parameters)
+        for percent, ood in _ood_masks(bundle, case).items():
+            one = tally[str(percent)]
             one["found"][OUTLIERS[number % len(OUTLIERS)]] += bool(ood[case.outlier].mean() >= FOUND_SHARE)
-            for box, region in ood_regions(ood, case.volume.grid, parameters):
+            for box, region in ood_regions(ood, case.volume.grid):
                 one["false_regions"] += not (region & tumour[box]).any()
+    for case in inliers:
+        lesions = [case.truth == value for value in bundle.tumour_values if (case.truth == value).any()]
+        for percent, ood in _ood_masks(bundle, case).items():
+            tally[str(percent)]["known_too"] += sum(bool(ood[lesion].mean() >= FOUND_SHARE) for lesion in lesions)
+            tally[str(percent)]["known"] += len(lesions)
     for one in tally.values():
-        one["false_regions"] = round(one["false_regions"] / len(cases), 2)
-        one["cases_a_type"] = len(cases) // len(OUTLIERS)
+        one["false_regions"] = round(one["false_regions"] / len(outliers), 2)
     return tally
+
+
+def _ood_masks(bundle: Bundle, case: LabelledCase) -> dict[float, np.ndarray]:
+    """What is OOD from each of the percentiles on."""
+    prediction = predict(case.volume, bundle, PredictionParameters())
+    percentile = bundle.calibration.percentile(prediction.anomaly)
+    return {
+        percent: ood_mask(
+            percentile, prediction.labels, case.volume.grid, FindingParameters(ood_percentile=percent)
+        ) for percent in _THRESHOLDS
+    }  # fmt: skip
 
 
 def targets(bundle: Bundle, arterial_dsc: float) -> dict[str, dict]:
