@@ -53,13 +53,11 @@ def _summary(report: dict[str, Any]) -> list[str]:
     """What holds and what does not, in sentences."""
     if not report.get("against_best"):
         return []
+    margins = _table(("", "held against", "AUROC ↑", "AUPR ↑", "FPR95 ↓"), [
+        (ours, against["best"], *(_margin(against[figure]) for figure in ("auroc", "aupr", "fpr95")))
+        for ours, against in report["against_best"].items()
+    ])  # fmt: skip
     sentences = []
-    for ours, against in report["against_best"].items():
-        for figure, name, better in (("auroc", "AUROC", 1), ("aupr", "AUPR", 1), ("fpr95", "FPR95", -1)):
-            margin, p = 100 * against[figure]["margin"], against[figure]["p"]
-            word = "ahead of" if better * margin > 0 else "behind"
-            tested = "" if p is None else f" (p = {p:.2f}, patients paired)"
-            sentences.append(f"- **{name}**: {ours} is {abs(margin):.1f} points {word} {against['best']}{tested}.")
     rows = {row["method"]: row for row in report["tables"]["1"]}
     for figure, name in (("case_auc", "Case AUC"), ("found_at_1_false", "Outliers found at 1 false region a case")):
         best = max(rows.values(), key=lambda row: row[figure]["mean"] or 0)
@@ -67,10 +65,16 @@ def _summary(report: dict[str, Any]) -> list[str]:
         sentences.append(f"- **{name}**: {ours}the best is {best['method']}, {_percent(best[figure])}.")
     patients = len({patient for run in report["runs"] for patient in run["test_patients"]})
     how = (
-        "Each is held against the method without queries that has the highest AUROC; methods with outlier exposure are "
-        f"rivals only of what had it too. Of {patients} patients no p can be below {2 / 2**patients:.2g}."
+        "Points by which each differs from the method without queries that has the highest AUROC; methods with outlier "
+        "exposure are rivals only of what had it too. p: patients paired; "
+        f"of {patients} patients none can be below {2 / 2**patients:.2g}."
     )
-    return ["## What holds", how, "\n".join(sentences)]
+    return ["## What holds", how, margins, "\n".join(sentences)]
+
+
+def _margin(against: dict[str, float]) -> str:
+    tested = "" if against["p"] is None else f" (p = {against['p']:.2f})"
+    return f"{100 * against['margin']:+.1f}{tested}"
 
 
 def _how(report: dict[str, Any]) -> str:
