@@ -88,6 +88,11 @@ SCORES: dict[str, Score] = {
 }
 
 
+def scores_in_use(bundle: Bundle) -> tuple[Score, ...]:
+    """The heatmap's score and, last, the one that the case score is the mean of. Raises as `score_of`."""
+    return (score_of(bundle), maxquery) if bundle.case_calibration else (score_of(bundle),)
+
+
 def score_of(bundle: Bundle) -> Score:
     """The score that the bundle was calibrated for. Raises InputError 'bundle-too-new'."""
     if bundle.score not in SCORES:

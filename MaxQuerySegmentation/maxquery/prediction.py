@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from maxquery.anomaly import Score, score_of
+from maxquery.anomaly import Score, scores_in_use
 from maxquery.boxes import WHOLE
 from maxquery.bundle import Bundle
 from maxquery.findings import find, search_box
@@ -35,19 +35,20 @@ def predict(
     >>> prediction = predict(read_case([path]).volume, load_bundle("liver-demo"))  # doctest: +SKIP
     """
     log = RunLog() if log is None else log
-    labels, (anomaly,), clusters = infer(volume, bundle, (score_of(bundle),), parameters, report, log)
+    labels, maps, clusters = infer(volume, bundle, scores_in_use(bundle), parameters, report, log)
     with timed(log, "findings"):
         report("findings", 0.0, "Measuring what was found")
         keep_organ(labels, bundle.labels, volume.grid.voxel_volume_ml, log.warnings)
+        anomaly, of_case = maps[0], case_score(labels, maps[-1], bundle)
+        del maps  # that of Eq. 9 is as large as the heatmap
         near = search_box(labels, volume.grid, parameters.findings)
         percentile = bundle.calibration.percentile(anomaly[near])
         findings = find(
             labels[near], percentile, clusters[near], volume.grid.cropped(near), bundle.labels, parameters.findings
         )
     return Prediction(
-        volume.grid, labels, anomaly, clusters, bundle.labels, bundle.queries, findings,
-        case_score(labels, anomaly, bundle),
-    )  # fmt: skip
+        volume.grid, labels, anomaly, clusters, bundle.labels, bundle.queries, findings, of_case
+    )
 
 
 def infer(
@@ -79,7 +80,7 @@ def infer(
 
 
 def case_score(labels: np.ndarray, anomaly: np.ndarray, bundle: Bundle) -> CaseScore | None:
-    """Mean raw anomaly over predicted tumour voxels (Sec. 4.2); None without any."""
+    """Mean raw anomaly, the last of `scores_in_use`, over predicted tumour voxels (Sec. 4.2); None without any."""
     total, voxels = 0.0, 0
     for plane, scores in zip(labels, anomaly, strict=True):
         tumour = np.isin(plane, bundle.tumour_values)
@@ -88,4 +89,5 @@ def case_score(labels: np.ndarray, anomaly: np.ndarray, bundle: Bundle) -> CaseS
     if not voxels:
         return None
     raw = total / voxels
-    return CaseScore(raw, float(bundle.calibration.percentile(np.array([raw]))[0]))
+    table = bundle.case_calibration or bundle.calibration
+    return CaseScore(raw, float(table.percentile(np.array([raw]))[0]))
