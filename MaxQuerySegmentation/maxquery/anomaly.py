@@ -89,8 +89,8 @@ SCORES: dict[str, Score] = {
 
 
 def scores_in_use(bundle: Bundle) -> tuple[Score, ...]:
-    """The heatmap's score and, last, the one that the case score is the mean of. Raises as `score_of`."""
-    return (score_of(bundle), maxquery) if bundle.case_calibration else (score_of(bundle),)
+    """The one that the case score is the mean of, if it is another, and last the heatmap's. Raises as `score_of`."""
+    return (maxquery, score_of(bundle)) if bundle.case_calibration else (score_of(bundle),)
 
 
 def score_of(bundle: Bundle) -> Score:
