@@ -6,7 +6,7 @@ import pytest
 from maxquery_training.metrics import ScoreCounts
 from maxquery_training.near_ood import statistics as st
 from maxquery_training.near_ood.measuring import REGIONS, Measured, Regions
-from maxquery_training.near_ood.run import thresholds
+from maxquery_training.near_ood.run import validation_limits
 from maxquery_training.near_ood.tables import against_best
 
 FIGURES = ("auroc", "aupr", "fpr95")
@@ -74,7 +74,7 @@ def test_sensitivity_is_that_of_the_best_threshold_with_few_enough_false_regions
 
 def test_a_percentile_of_the_validation_patients_is_held_against_new_ones():
     validation = [case("v", inlier=np.linspace(0, 1, 1001))]
-    limits = thresholds(validation)["A"]
+    limits = validation_limits(validation)["A"]
     same = st.shares_below(validation, "A", limits)
     assert same["95"] == pytest.approx(95, abs=0.5)
     higher = st.shares_below([case("t", inlier=np.linspace(0.5, 1.5, 1001))], "A", limits)
