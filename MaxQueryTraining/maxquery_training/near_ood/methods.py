@@ -43,6 +43,7 @@ METHODS: Mapping[str, Mapping[str, Variants]] = {
         "Type doubt": {"": SCORES["type_doubt"], "entropy": SCORES["type_entropy"]},
         "Mahalanobis": {"": Fitted(Mahalanobis.fit)},
         "kNN": {f"k = {k}": Fitted(partial(Neighbours.fit, k=k)) for k in (1, 10)},
+        # What stands for responses where there are no queries are the logits (`Logits`).
         "In tumours": {"MaxLogit": SCORES["tumour_maxquery"], "kNN": Fitted(partial(TumourNeighbours.fit, k=1))},
     },
     "dropout": {"MC Dropout": _DISAGREEMENT},
