@@ -88,6 +88,11 @@ SCORES: dict[str, Score] = {
 }
 
 
+def scores_in_use(bundle: Bundle) -> tuple[Score, ...]:
+    """The one that the case score is the mean of, if it is another, and last the heatmap's. Raises as `score_of`."""
+    return (maxquery, score_of(bundle)) if bundle.case_calibration else (score_of(bundle),)
+
+
 def score_of(bundle: Bundle) -> Score:
     """The score that the bundle was calibrated for. Raises InputError 'bundle-too-new'."""
     if bundle.score not in SCORES:

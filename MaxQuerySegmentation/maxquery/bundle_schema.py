@@ -43,7 +43,8 @@ class Bundle:
     classes, query distribution): `backbone` (`network_class_name`, `arch_kwargs`) and the sizes.
     `weights` keep the type they were saved in: float16, bfloat16 or float32. `score`: the anomaly score that
     the heatmap shows and `calibration` ranks, a name in `maxquery.anomaly.SCORES`; `smoothing_mm`: sigma of the
-    Gaussian that its map is smoothed with before, 0 for none.
+    Gaussian that its map is smoothed with before, 0 for none. `case_calibration` ranks case scores, which are means of
+    Eq. 9; without it they are means of the heatmap and ranked as that.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Bundle:
     queries: tuple[Query, ...]
     score: str = "maxquery"
     smoothing_mm: float = 0.0
+    case_calibration: CalibrationTable | None = None
     weights: "dict[str, Tensor]" = field(default_factory=dict, repr=False, compare=False)
     model_card: str = ""
 
@@ -78,7 +80,7 @@ class Bundle:
 
 def bundle_document(bundle: Bundle) -> dict[str, Any]:
     """What goes into bundle.json."""
-    kept_elsewhere = ("queries", "weights", "model_card", "calibration")
+    kept_elsewhere = ("queries", "weights", "model_card", "calibration", "case_calibration")
     plain = {name: value for name, value in vars(bundle).items() if name not in kept_elsewhere}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -88,6 +90,7 @@ def bundle_document(bundle: Bundle) -> dict[str, Any]:
         "normalisation": [asdict(normalisation) for normalisation in bundle.normalisation],
         "query_distribution": asdict(bundle.query_distribution),
         "calibration": bundle.calibration.to_json(),
+        "case_calibration": bundle.case_calibration and bundle.case_calibration.to_json(),
     }
 
 
@@ -147,6 +150,8 @@ def read_bundle(document: Json, queries: Json) -> Bundle:
         score=document["score"].some_text() if "score" in document.object() else "maxquery",
         # Before 0.5.3 there was no smoothing.
         smoothing_mm=_smoothing(document["smoothing_mm"]) if "smoothing_mm" in document.object() else 0.0,
+        # Before 0.5.4 a case score was a mean of the heatmap.
+        case_calibration=_calibration(document["case_calibration"]) if document.value.get("case_calibration") else None,
     )
 
 

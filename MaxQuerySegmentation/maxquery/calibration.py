@@ -22,8 +22,8 @@ class CalibrationTable:
 
     `values[i]` is the raw score below which `percents[i]` % of those voxels lie; both ascend, percents
     from 0 to 100. Between two entries the table is linear, outside it 0 or 100. A case score (a mean of
-    voxel scores) is given as a percentile by this same table: 'an average tumour voxel of this case
-    scores higher than so many of the voxels that the model knows', not a rank among cases.
+    voxel scores) is given as a percentile by such a table of its score: 'an average tumour voxel of this
+    case scores higher than so many of the voxels that the model knows', not a rank among cases.
 
     >>> table = CalibrationTable.from_samples(np.linspace(-10, 0, 1001))
     >>> table.percentile(np.array([-11.0, -5.0, -0.1, 3.0]))

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from maxquery.anomaly import Score, score_of
+from maxquery.anomaly import Score, scores_in_use
 from maxquery.boxes import WHOLE
 from maxquery.bundle import Bundle
 from maxquery.findings import find, search_box
@@ -35,19 +35,34 @@ def predict(
     >>> prediction = predict(read_case([path]).volume, load_bundle("liver-demo"))  # doctest: +SKIP
     """
     log = RunLog() if log is None else log
-    labels, (anomaly,), clusters = infer(volume, bundle, (score_of(bundle),), parameters, report, log)
+    labels, anomaly, clusters, of_case = _answer(volume, bundle, parameters, report, log)
     with timed(log, "findings"):
         report("findings", 0.0, "Measuring what was found")
-        keep_organ(labels, bundle.labels, volume.grid.voxel_volume_ml, log.warnings)
         near = search_box(labels, volume.grid, parameters.findings)
         percentile = bundle.calibration.percentile(anomaly[near])
         findings = find(
             labels[near], percentile, clusters[near], volume.grid.cropped(near), bundle.labels, parameters.findings
         )
     return Prediction(
-        volume.grid, labels, anomaly, clusters, bundle.labels, bundle.queries, findings,
-        case_score(labels, anomaly, bundle),
-    )  # fmt: skip
+        volume.grid, labels, anomaly, clusters, bundle.labels, bundle.queries, findings, of_case
+    )
+
+
+def _answer(
+    volume: Volume, bundle: Bundle, parameters: PredictionParameters, report: Report, log: RunLog
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, CaseScore | None]:
+    """Labels, of one organ, the heatmap, owners + 1 and the case score; never two maps at a time."""
+    received, sigma_zyx = _received(volume, bundle, scores_in_use(bundle), parameters, report, log)
+    with timed(log, "restore"):
+        labels, maps = received.labels, received.maps(report, sigma_zyx)
+        keep_organ(labels, bundle.labels, volume.grid.voxel_volume_ml, log.warnings)
+        if bundle.case_calibration:
+            of_case = case_score(labels, next(maps), bundle)
+            anomaly = next(maps)
+        else:
+            anomaly = next(maps)
+            of_case = case_score(labels, anomaly, bundle)
+        return labels, anomaly, received.clusters(), of_case
 
 
 def infer(
@@ -60,6 +75,16 @@ def infer(
     the bundle's own; around the patient each holds its lowest score in the patient. Raises as `predict`, which makes
     findings of it.
     """
+    received, sigma_zyx = _received(volume, bundle, scores, parameters, report, log, network)
+    with timed(log, "restore"):
+        return received.labels, list(received.maps(report, sigma_zyx)), received.clusters()
+
+
+def _received(
+    volume: Volume, bundle: Bundle, scores: Sequence[Score], parameters: PredictionParameters, report: Report,
+    log: RunLog, network: nn.Module | None = None,
+) -> tuple[Received, tuple[float, ...]]:  # fmt: skip
+    """The network's answer, and the sigma that its maps are to be smoothed with, in voxels of the model's grid."""
     check_channels(volume, bundle)
     network = network or build_network(bundle)
     with timed(log, "prepare"):
@@ -73,13 +98,11 @@ def infer(
         received = run_network(
             network, image, body, bundle, scores, parameters, report, log, partial(Received.of, grid), part
         )
-    with timed(log, "restore"):
-        sigma_zyx = tuple(bundle.smoothing_mm / step for step in bundle.spacing_zyx_mm)
-        return received.labels, list(received.maps(report, sigma_zyx)), received.clusters()
+    return received, tuple(bundle.smoothing_mm / step for step in bundle.spacing_zyx_mm)
 
 
 def case_score(labels: np.ndarray, anomaly: np.ndarray, bundle: Bundle) -> CaseScore | None:
-    """Mean raw anomaly over predicted tumour voxels (Sec. 4.2); None without any."""
+    """Mean raw anomaly, the first of `scores_in_use`, over predicted tumour voxels (Sec. 4.2); None without any."""
     total, voxels = 0.0, 0
     for plane, scores in zip(labels, anomaly, strict=True):
         tumour = np.isin(plane, bundle.tumour_values)
@@ -88,4 +111,5 @@ def case_score(labels: np.ndarray, anomaly: np.ndarray, bundle: Bundle) -> CaseS
     if not voxels:
         return None
     raw = total / voxels
-    return CaseScore(raw, float(bundle.calibration.percentile(np.array([raw]))[0]))
+    table = bundle.case_calibration or bundle.calibration
+    return CaseScore(raw, float(table.percentile(np.array([raw]))[0]))

@@ -69,6 +69,7 @@ class Received:
                 done = (number + (z + 1) / len(out)) / len(self.scores)
                 report("restore", done, "Back to the CT's own grid")
             yield result
+            del result, out  # or two maps exist while the next is made
 
     def clusters(self) -> np.ndarray:
         """Owning queries + 1, uint8 `(Z, Y, X)` on the input's grid."""

@@ -32,7 +32,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class CaseScore:
-    """The paper's case-level score: mean anomaly over predicted tumour voxels (Sec. 4.2)."""
+    """The paper's case-level score: mean anomaly (Eq. 9, in older models the heatmap's) over predicted tumour
+    voxels (Sec. 4.2)."""
 
     raw: float
     percentile: float

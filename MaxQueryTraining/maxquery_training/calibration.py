@@ -1,17 +1,25 @@
-"""The percentile table: what inlier voxels of patients that the model never saw score."""
+"""The percentile tables: what inlier voxels of patients that the model never saw score."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
+from maxquery.anomaly import maxquery, score_of
 from maxquery.bundle import Bundle
 from maxquery.calibration import CalibrationTable
-from maxquery.prediction import PredictionParameters, predict
+from maxquery.prediction import PredictionParameters, RunLog, infer, silent
 from maxquery_training.labelled_case import LabelledCase
 
 
 def calibrate(bundle: Bundle, cases: Iterable[LabelledCase], parameters: PredictionParameters) -> Bundle:
-    """The bundle with the table of raw anomaly over the inlier foreground of `cases`, predicted as in use."""
-    samples = [predict(case.volume, bundle, parameters).anomaly[case.inlier] for case in cases]
-    return replace(bundle, calibration=CalibrationTable.from_samples(np.concatenate(samples).astype(np.float32)))
+    """The bundle with the tables of its heatmap and, if that shows another score, of Eq. 9 for case scores: over the
+    inlier foreground of `cases`, predicted as in use."""
+    scores = [score_of(bundle)] if bundle.score == "maxquery" else [score_of(bundle), maxquery]
+    samples: list[list[np.ndarray]] = [[] for _ in scores]
+    for case in cases:
+        _, maps, _ = infer(case.volume, bundle, scores, parameters, silent, RunLog())
+        for sampled, anomaly in zip(samples, maps, strict=True):
+            sampled.append(anomaly[case.inlier])
+    heatmap, *of_case = (CalibrationTable.from_samples(np.concatenate(s).astype(np.float32)) for s in samples)
+    return replace(bundle, calibration=heatmap, case_calibration=of_case[0] if of_case else None)

@@ -18,6 +18,7 @@ from maxquery_training.preset import PRESETS, Preset
 from maxquery_training.quiet import quiet
 from maxquery_training.watching import STAGES, TensorBoard, Watchers, watcher
 
+_TABLES = ("calibration", "case_calibration")
 _LABELS_HELP = """\
 LABELS is a JSON file that says what the values in the masks mean; 0 is background, a value that is not listed is an error:
   {"organ": {"name": "liver", "values": [1]},
@@ -241,9 +242,10 @@ def _calibrate(options: argparse.Namespace) -> None:
 
     bundle = trained_bundle(files, name=options.dataset, licence="none", data="unsaid", limits="unsaid")
     parameters = PredictionParameters(device=options.device)
-    table = calibrate(bundle, read_prepared(files.raw, ("val",)), parameters).calibration
-    files.calibration.write_text(json.dumps(table.to_json()))
-    print(f"Calibrated. Table in {files.calibration}")
+    bundle = calibrate(bundle, read_prepared(files.raw, ("val",)), parameters)
+    tables = {name: getattr(bundle, name) for name in _TABLES}
+    files.calibration.write_text(json.dumps({name: table and table.to_json() for name, table in tables.items()}))
+    print(f"Calibrated. Tables in {files.calibration}")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -258,8 +260,13 @@ def _export(options: argparse.Namespace) -> None:
         files, name=options.bundle.resolve().name, version=options.version, licence=options.licence,
         description=options.description, data=options.data, limits=options.limits, card=options.card,
     )  # fmt: skip
-    table = CalibrationTable(**json.loads(files.calibration.read_text("utf-8")))
-    save_bundle(replace(bundle, calibration=table), options.bundle)
+    written = json.loads(files.calibration.read_text("utf-8"))
+    if set(written) != set(_TABLES):
+        raise InputError(
+            "calibration", f"{files.calibration} is of another version of MaxQuery.", "Give 'calibrate' again."
+        )
+    tables = {name: table and CalibrationTable(**table) for name, table in written.items()}
+    save_bundle(replace(bundle, **tables), options.bundle)
     print(f"Bundle in {options.bundle}")
 
 

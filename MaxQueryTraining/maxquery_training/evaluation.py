@@ -38,8 +38,9 @@ class CaseFigures:
 
 
 def scores_of(bundle: Bundle) -> dict[str, Score]:
-    """What a bundle is measured with: its own score first."""
-    return {bundle.score: score_of(bundle)} | SCORES
+    """What a bundle is measured with: first the score that its case score is the mean of."""
+    of_case = {"maxquery": SCORES["maxquery"]} if bundle.case_calibration else {}
+    return of_case | {bundle.score: score_of(bundle)} | SCORES
 
 
 def measure(

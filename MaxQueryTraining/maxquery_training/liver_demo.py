@@ -121,7 +121,7 @@ def _release(plans: dict, seconds: int, data: Path, begun_with: list[str]) -> Bu
     held_out = [data / "liver" / "train" / f"{CALIBRATION_PATIENT}_{kind}.nii.gz" for kind in ("ct", "seg")]
     bundle = export(
         trained(DATASET)[0], plans, LABELS, read_case(held_out[:1]).volume,
-        name="liver-demo", version="0.5.3", licence="CC-BY-SA-4.0",
+        name="liver-demo", version="0.5.4", licence="CC-BY-SA-4.0",
         description="A small model of the liver and five synthetic tumour types on contrast-enhanced CT.",
         channels=("portal venous",), model_card=MODEL_CARD.read_text("utf-8"),
         training={
@@ -207,7 +207,7 @@ def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:
                            "each scan; outlier voxels against voxels of liver, all cases pooled; every score's map "
                            "smoothed as the heatmap is, and in ood_unsmoothed not",
         "case_auc_measured_on": "cases with a planted outlier against those with planted inliers, by the case score: "
-                                "the mean of the heatmap over predicted tumour",
+                                "the mean of Eq. 9, smoothed as the heatmap, over predicted tumour",
         "real_tumours_measured_on": "the same two scans as they are; any tumour type against LiTS's tumour",
         "quality": parameters.quality,
     }  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from maxquery.bundle import Bundle, find_bundle, list_bundles, load_bundle, save_bundle
+from maxquery.calibration import CalibrationTable
 from maxquery.errors import InputError
 
 from .bundles import sign, small_bundle, zipped
@@ -57,10 +58,17 @@ def test_a_bundle_is_described_without_its_weights(bundle, folder):
 def test_a_bundle_of_before_scores_were_named_shows_eq_9_as_it_is(folder):
     document = json.loads((folder / "bundle.json").read_text("utf-8"))
     assert (document.pop("score"), document.pop("smoothing_mm")) == ("maxquery", 0.0)
+    assert document.pop("case_calibration") is None
     (folder / "bundle.json").write_text(json.dumps(document), encoding="utf-8")
     sign(folder)
     bundle = load_bundle(folder)
-    assert (bundle.score, bundle.smoothing_mm) == ("maxquery", 0.0)
+    assert (bundle.score, bundle.smoothing_mm, bundle.case_calibration) == ("maxquery", 0.0, None)
+
+
+def test_the_table_of_case_scores_comes_back(bundle, tmp_path):
+    table = CalibrationTable((-3.0, -1.0), (0.0, 100.0))
+    path = save_bundle(replace(bundle, case_calibration=table), tmp_path / "ranked")
+    assert load_bundle(path).case_calibration == table
 
 
 def test_tensors_that_a_network_shares_are_stored_once(bundle, tmp_path):

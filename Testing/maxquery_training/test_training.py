@@ -1,6 +1,7 @@
 """The trainers on real nnU-Net: from files on disk through both stages to a bundle that segments."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,11 @@ def test_the_checkpoint_becomes_a_bundle_that_is_calibrated_and_segments(trained
     prediction = predict(inlier.volume, bundle, parameters)
     below = bundle.calibration.percentile(prediction.anomaly[inlier.inlier]) < 90
     assert below.mean() == pytest.approx(0.9, abs=0.02)
+    assert bundle.case_calibration is None  # the heatmap shows Eq. 9 itself
+
+    doubting = calibrate(replace(bundle, score="type_entropy"), [inlier], parameters)
+    assert doubting.case_calibration == bundle.calibration != doubting.calibration
+    assert predict(inlier.volume, doubting, parameters).case_score == prediction.case_score
     measured = measure(inlier, bundle, parameters, scores_of(bundle))
     assert list(segmentation_figures([measured])) == list(NAMES[1:])
     figures = ood_localisation([measured, measure(outlier, bundle, parameters, scores_of(bundle))])
