@@ -29,8 +29,7 @@ def predict(
     """Segments `volume` and maps its anomaly. `report(stage, fraction, message)` hears of the progress.
 
     The anomaly is the bundle's score. Raises InputError when the volume has other channels than the bundle or its
-    score is not known here, MachineError when the device
-    asked for is missing or memory does not suffice.
+    score is not known here, MachineError when the device asked for is missing or memory does not suffice.
 
     >>> prediction = predict(read_case([path]).volume, load_bundle("liver-demo"))  # doctest: +SKIP
     """
