@@ -133,8 +133,9 @@ def _key(network: WindowNet, others: list[Any]) -> str:
     """Of the code, the architecture, every weight, the scores by their names, and `others`."""
     digest = hashlib.sha256(json.dumps([score.__qualname__ for score in network.scores] + others).encode())
     digest.update(repr(getattr(network.network, "architecture", network)).encode())
-    for module in (anomaly, backbone, backend, kmeans_attention, maxquery.network, pixel_embedding):
-        digest.update(Path(module.__file__).read_bytes())
+    modules = (anomaly, backbone, backend, kmeans_attention, maxquery.network, pixel_embedding)
+    for file in (__file__, *(module.__file__ for module in modules)):
+        digest.update(Path(file).read_bytes())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy())
