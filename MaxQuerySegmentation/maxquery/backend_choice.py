@@ -19,7 +19,7 @@ def choose_backend(
     network: WindowNet, windows: Sequence[Tensor], classes: int, device: torch.device, wanted: BackendName, fast: bool,
     warnings: list[str],
 ) -> Backend:  # fmt: skip
-    """OpenVINO for a CPU where it is installed and agrees with torch on some of the `windows`; else torch.
+    """OpenVINO for a CPU where it is installed and agrees with torch on the middle one of the `windows`; else torch.
 
     Of few windows torch has computed the last before OpenVINO is ready to begin, the first time. `fast` lets the
     hardware compute in 16 bit. Only the engine's own network is converted: what else answers as it
@@ -33,9 +33,9 @@ def choose_backend(
         raise MachineError("package", "The Python package 'openvino' is missing.", hint)
     fitting = installed and device.type == "cpu" and isinstance(network.network, MaxQueryNet)
     if asked or (wanted == "auto" and fitting and len(windows) >= _LEAST_WINDOWS):
-        probes = [windows[len(windows) * quarter // 4] for quarter in (2, 1, 3)]
+        probe = windows[len(windows) // 2]
         precisions = ("bf16", "f32") if fast and torch.cpu._is_avx512_bf16_supported() else ("f32",)
-        backend, agreement = openvino_backend.openvino_backend(network, probes, classes, precisions)
+        backend, agreement = openvino_backend.openvino_backend(network, probe, classes, precisions)
         if agreement.suffices:
             return backend
         sentence = f"{backend.name} agrees too little with torch on this computer: {agreement}."

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -44,9 +44,9 @@ class Facts:
 
 
 def openvino_backend(
-    network: WindowNet, probes: Sequence[Tensor], classes: int, precisions: Sequence[str]
+    network: WindowNet, probe: Tensor, classes: int, precisions: Sequence[str]
 ) -> tuple[Backend, Agreement]:
-    """The backend for windows of the size of the three `probes` `(C, Z, Y, X)`, and how far it agrees with torch there.
+    """The backend for windows of the size of `probe` `(C, Z, Y, X)`, and how far it agrees with torch there.
 
     `precisions`: "f32", "bf16" or both; of those that agree with torch the faster one here. No rule tells which: with
     AVX-512's own bfloat16 a paper-size window took half as long as in 32 bit on one processor, 1.6 times on another.
@@ -55,14 +55,14 @@ def openvino_backend(
 
     core = _core()
     processor = core.get_property("CPU", "FULL_DEVICE_NAME")
-    key = _key(network, [list(probes[0].shape), openvino.__version__, torch.__version__, *precisions, processor])
+    key = _key(network, [list(probe.shape), openvino.__version__, torch.__version__, *precisions, processor])
     folder = cache_folder("openvino") / key
     kept = _load(core, folder)
     if kept:
         model, facts = kept
     else:
-        model = _converted(network, probes[0])
-        facts = _fastest(core, model, precisions, probes, torch_backend(network, CPU, None).compute, classes)
+        model = _converted(network, probe)
+        facts = _fastest(core, model, precisions, probe, torch_backend(network, CPU, None).compute(probe), classes)
         _save(model, facts, folder)
     name = f"OpenVINO {openvino.__version__.partition('-')[0]}, {_NAMES[facts.precision]}"
     return Backend(name, _compiled(core, model, facts.precision)), facts.agreement
@@ -90,43 +90,33 @@ def _compiled(core: Any, model: Any, precision: str) -> Callable[[Tensor], Answe
 
 
 def _fastest(
-    core: Any, model: Any, precisions: Sequence[str], probes: Sequence[Tensor], reference: Callable[[Tensor], Answer],
-    classes: int,
+    core: Any, model: Any, precisions: Sequence[str], probe: Tensor, reference: Answer, classes: int
 ) -> Facts:  # fmt: skip
     """Of those that agree with the `reference`; of those that do not where none does."""
-    tried, reference = [], cache(reference)
+    tried = []
     for precision in precisions:
         compute = _compiled(core, model, precision)
-        agreement = _agreement(Agreement.of(reference(probe), compute(probe), classes) for probe in probes)
+        agreement = Agreement.of(reference, compute(probe), classes)
         start = time.perf_counter()  # the first window takes longer than any other
-        compute(probes[0])
+        compute(probe)
         tried.append((not agreement.suffices, time.perf_counter() - start, Facts(precision, agreement)))
     return min(tried, key=lambda one: one[:2])[2]
 
 
-def _agreement(in_probes: Iterator[Agreement]) -> Agreement:
-    """In the first probe; if that does not suffice, the middle one of all three.
-
-    OpenVINO's features differ from torch's by up to hundredths of their spread, and k-means attention (Eq. 2) gives
-    a pixel wholly to one query: where two are as close, that decides for the whole window.
-    """
-    first = next(in_probes)
-    return first if first.suffices else sorted([first, *in_probes], key=lambda one: (one.suffices, one.ranks))[1]
-
-
+@torch.inference_mode()
 def _converted(network: WindowNet, probe: Tensor) -> Any:
+    """Traced: what `torch.export` gives takes more than twice as long to convert, and normalises less exactly."""
     import openvino
 
     fast, example = torch.backends.mha.get_fastpath_enabled(), probe[None]
     torch.backends.mha.set_fastpath_enabled(False)  # one operator that OpenVINO does not know
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what torch will call otherwise one day
-            model = openvino.convert_model(torch.export.export(network, (example,)))
+            warnings.simplefilter("ignore")  # of constants in the trace, and of what torch will give up one day
+            traced = torch.jit.trace(network, example, check_trace=False)
+            return openvino.convert_model(traced, input=list(example.shape))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-    model.reshape(list(example.shape))
-    return model
 
 
 def _key(network: WindowNet, others: list[Any]) -> str:
