@@ -9,7 +9,7 @@ demo: $(VENV)/run.done
 	$(BIN)/maxquery demo --output demo-output $(if $(INPUT),--input "$(INPUT)")
 
 test: $(VENV)/test.done
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .
