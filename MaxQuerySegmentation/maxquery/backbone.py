@@ -39,11 +39,9 @@ def build_backbone(class_name: str, arch_kwargs: Mapping[str, Any], input_channe
     return _NETWORKS[class_name](input_channels=input_channels, num_classes=1, deep_supervision=False, **kwargs)
 
 
-def pixel_features(unet: nn.Module, image: Tensor) -> list[Tensor]:
-    """Features of every decoder scale of a module with nnU-Net's `encoder` and `decoder`, the bottleneck first."""
-    skips = unet.encoder(image)
+def pixel_features(decoder: nn.Module, skips: Sequence[Tensor]) -> list[Tensor]:
+    """Features of every scale of nnU-Net's `decoder`, the bottleneck first, from those of its encoder, that last."""
     features = [skips[-1]]
-    decoder = unet.decoder
     for upsample, stage, skip in zip(decoder.transpconvs, decoder.stages, skips[-2::-1], strict=True):
         features.append(stage(torch.cat((upsample(features[-1]), skip), dim=1)))
     return features

@@ -178,5 +178,5 @@ class MaxQueryNet(nn.Module):
 
     def _features(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """Those that queries attend to, coarsest first, and the finest."""
-        features = pixel_features(self, image)
+        features = pixel_features(self.decoder, self.encoder(image))
         return [features[i] for i in self.scales], features[-1]

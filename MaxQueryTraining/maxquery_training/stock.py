@@ -1,5 +1,6 @@
 """A stock nnU-Net behind the engine's interface, so that it can be measured as our network is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -47,5 +48,9 @@ class StockNet(nn.Module):
 
     def forward(self, image: Tensor) -> Logits:
         """`image`: normalised windows `(B, channels, Z, Y, X)`."""
-        features = pixel_features(self.unet, image)[-1]
+        return self.decoded(self.unet.encoder(image))
+
+    def decoded(self, skips: Sequence[Tensor]) -> Logits:
+        """From the encoder's features, the bottleneck last."""
+        features = pixel_features(self.unet.decoder, skips)[-1]
         return Logits(self.unet.decoder.seg_layers[-1](features), features)

@@ -1,5 +1,6 @@
 """The scores that MaxQuery is compared with, against their formulas."""
 
+import copy
 import itertools
 import math
 
@@ -8,13 +9,16 @@ import pytest
 import torch
 from torch.nn import functional
 
+from maxquery.backbone import build_backbone
 from maxquery_training.near_ood.feature_distance import Mahalanobis, Neighbours, TumourNeighbours
-from maxquery_training.near_ood.monte_carlo_dropout import with_dropout
+from maxquery_training.near_ood.monte_carlo_dropout import SAMPLES, DropoutNet, with_dropout
 from maxquery_training.near_ood.resynthesis import Compared, SynthCP, Synthesis, SynthesisLoss, one_hot
-from maxquery_training.near_ood.samples import Samples, mutual_information, predictive_entropy
+from maxquery_training.near_ood.samples import Samples, mutual_information, predictive_entropy, samples_of
 from maxquery_training.near_ood.standardised_maxlogit import StandardisedMaxLogit
 from maxquery_training.near_ood.training_voxels import Voxels
-from maxquery_training.stock import Logits
+from maxquery_training.stock import Logits, StockNet
+
+from ..maxquery.networks import BACKBONE
 
 K, C = 3, 4
 
@@ -114,15 +118,27 @@ def test_samples_that_contradict_each_other_carry_all_of_it():
 
 
 def test_dropout_is_on_when_the_network_predicts():
-    from maxquery.backbone import build_backbone
-
-    from ..maxquery.networks import BACKBONE
-
     unet = build_backbone(BACKBONE["network_class_name"], BACKBONE["arch_kwargs"], 1).eval()
     image = torch.randn(1, 1, 8, 32, 32)
     assert torch.equal(unet(image), unet(image))
     with_dropout(unet)
     assert not torch.equal(unet(image), unet(image))
+
+
+def test_samples_are_what_a_network_with_dropout_answers_though_its_encoder_is_asked_once():
+    class Stock(StockNet):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+            self.unet = build_backbone(BACKBONE["network_class_name"], BACKBONE["arch_kwargs"], 1).eval()
+
+    one, image = Stock(), torch.randn(1, 1, 8, 32, 32)
+    other = copy.deepcopy(one)
+    with_dropout(other.unet)
+    samples = DropoutNet(one)(image)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        expected = samples_of([other(image) for _ in range(SAMPLES)])
+    assert torch.equal(samples.segmentation, expected.segmentation)
 
 
 def test_synthcp_asks_the_comparison_only_where_the_network_is_unsure():
