@@ -40,7 +40,7 @@ def build_backbone(class_name: str, arch_kwargs: Mapping[str, Any], input_channe
 
 
 def pixel_features(decoder: nn.Module, skips: Sequence[Tensor]) -> list[Tensor]:
-    """Features of every scale of nnU-Net's `decoder`, the bottleneck first, from those of its encoder, that last."""
+    """Features of every scale of nnU-Net's `decoder`, the bottleneck first, from its encoder's, the bottleneck last."""
     features = [skips[-1]]
     for upsample, stage, skip in zip(decoder.transpconvs, decoder.stages, skips[-2::-1], strict=True):
         features.append(stage(torch.cat((upsample(features[-1]), skip), dim=1)))
