@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maxquery.errors import MachineError
 from maxquery_training.checkpoints import BEST, LATEST, PREVIOUS, no_code, plain, write_whole
+from maxquery_training.depth_padding import pad_depth_first
 from maxquery_training.distributed import everyones, own_share, rank
 from maxquery_training.environment import environment
 from maxquery_training.pictures import draw_curves
@@ -62,6 +63,8 @@ class ResumableTrainer(nnUNetTrainer):
         self.is_ddp = several
         if self.bfloat16_on_cpu:  # its convolutions are only fast with channels last
             self.network.to(memory_format=torch.channels_last_3d)
+        elif self.device.type == "cpu":
+            pad_depth_first(self.network)
         if several:
             devices = [self.device] if self.device.type == "cuda" else None
             self.network = DistributedDataParallel(self.network, device_ids=devices, find_unused_parameters=True)
