@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
@@ -51,6 +52,7 @@ class StockNet(nn.Module):
         return self.decoded(self.unet.encoder(image))
 
     def decoded(self, skips: Sequence[Tensor]) -> Logits:
-        """From the encoder's features, the bottleneck last."""
-        features = pixel_features(self.unet.decoder, skips)[-1]
-        return Logits(self.unet.decoder.seg_layers[-1](features), features)
+        """From the encoder's features, the bottleneck last; in 32 bit even under autocast, as responses are."""
+        features = pixel_features(self.unet.decoder, skips)[-1].float()
+        with torch.autocast(features.device.type, enabled=False):
+            return Logits(self.unet.decoder.seg_layers[-1](features), features)

@@ -10,10 +10,13 @@ import torch
 from torch.nn import functional
 
 from maxquery.backbone import build_backbone
+from maxquery.network import Output
 from maxquery_training.near_ood.feature_distance import Mahalanobis, Neighbours, TumourNeighbours
+from maxquery_training.near_ood.methods import METHODS, Fitted, scores_of
 from maxquery_training.near_ood.monte_carlo_dropout import SAMPLES, DropoutNet, with_dropout
 from maxquery_training.near_ood.resynthesis import Compared, SynthCP, Synthesis, SynthesisLoss, one_hot
 from maxquery_training.near_ood.samples import Samples, mutual_information, predictive_entropy, samples_of
+from maxquery_training.near_ood.segmenters import BottleneckTransformer, SegmentingNet, SwinNet
 from maxquery_training.near_ood.standardised_maxlogit import StandardisedMaxLogit
 from maxquery_training.near_ood.training_voxels import Voxels
 from maxquery_training.stock import Logits, StockNet
@@ -125,13 +128,14 @@ def test_dropout_is_on_when_the_network_predicts():
     assert not torch.equal(unet(image), unet(image))
 
 
-def test_samples_are_what_a_network_with_dropout_answers_though_its_encoder_is_asked_once():
-    class Stock(StockNet):
-        def __init__(self):
-            torch.nn.Module.__init__(self)
-            self.unet = build_backbone(BACKBONE["network_class_name"], BACKBONE["arch_kwargs"], 1).eval()
+class Untrained(StockNet):
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+        self.unet = build_backbone(BACKBONE["network_class_name"], BACKBONE["arch_kwargs"], 1).eval()
 
-    one, image = Stock(), torch.randn(1, 1, 8, 32, 32)
+
+def test_samples_are_what_a_network_with_dropout_answers_though_its_encoder_is_asked_once():
+    one, image = Untrained(), torch.randn(1, 1, 8, 32, 32)
     other = copy.deepcopy(one)
     with_dropout(other.unet)
     samples = DropoutNet(one)(image)
@@ -139,6 +143,33 @@ def test_samples_are_what_a_network_with_dropout_answers_though_its_encoder_is_a
         torch.manual_seed(0)
         expected = samples_of([other(image) for _ in range(SAMPLES)])
     assert torch.equal(samples.segmentation, expected.segmentation)
+
+
+@pytest.mark.parametrize("network", [Untrained(), SegmentingNet(torch.nn.Conv3d(1, K, 3, padding=1), torch.zeros(K))])
+def test_rivals_logits_are_as_fine_as_ours_where_a_computer_takes_16_bit(network):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        logits = network(torch.randn(1, 1, 8, 32, 32)).segmentation
+    assert len(logits.unique()) > 0.9 * logits.numel()  # in 16 bit most would be equal
+
+
+@pytest.mark.parametrize(
+    ("kind", "variant"), [(kind, variant) for kind in METHODS for variant in scores_of(kind, "network")]
+)
+def test_every_method_answers_a_finite_number_a_voxel_in_32_bit(kind, variant, voxels):
+    score = scores_of(kind, "network")[variant]
+    score = score.by(voxels) if isinstance(score, Fitted) else score
+    logits, features = torch.randn(1, K, 6, 7, 8), torch.randn(1, C, 6, 7, 8)
+    answer: Logits | Output = output(logits, features)
+    if kind in ("dropout", "ensemble"):
+        answer = samples_of([output(torch.randn_like(logits), features) for _ in range(3)])
+    if kind == "synthesis":
+        answer = Compared(logits, features, torch.rand(1, 6, 7, 8))
+    if kind == "maxquery":
+        answer = Output(torch.randn(1, 5, 6, 7, 8), torch.randn(1, 5, K), ())
+    found = score(answer)
+    assert found.shape == (1, 6, 7, 8)
+    assert found.dtype == torch.float32
+    assert found.isfinite().all()
 
 
 def test_synthcp_asks_the_comparison_only_where_the_network_is_unsure():
@@ -168,16 +199,12 @@ def test_the_critic_learns_nothing_from_the_painters_loss_and_the_painter_nothin
 
 
 def test_swin_unetr_takes_images_of_any_size():
-    from maxquery_training.near_ood.segmenters import SwinNet
-
     network = SwinNet(1, 3, 12)
     for shape in ((9, 40, 33), (8, 32, 32)):
         assert network(torch.randn(1, 1, *shape)).shape == (1, 3, *shape)
 
 
 def test_the_transformer_of_transunet_sees_the_whole_window_and_keeps_its_shape():
-    from maxquery_training.near_ood.segmenters import BottleneckTransformer
-
     layers, features = BottleneckTransformer(16, (2, 3, 3)).eval(), torch.randn(1, 16, 2, 3, 4)
     changed = features.clone()
     changed[..., -1] = torch.randn(1, 16, 2, 3)

@@ -1,7 +1,7 @@
 """Every way to find what a network never learned, one a row of Table 1.
 
-To add one: write its score (a function or a callable of the network's output, higher where it is stranger; see
-`maxquery.anomaly`) in a file of its own, and name it under the kind of network that it reads.
+To add one: write its score (a function or a callable of the network's output, higher where it is stranger) in a file
+of its own, and name it under the kind of network that it reads. `maxquery.anomaly` has those that a model may show.
 """
 
 from collections.abc import Callable, Mapping

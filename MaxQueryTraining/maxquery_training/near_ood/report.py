@@ -66,7 +66,8 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
 def _environment() -> dict[str, str]:
     packages = {name: version(name) for name in ("maxquery", "torch", "nnunetv2", "numpy", "scipy")}
     git = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     return packages | {"python": platform.python_version(), "processor": _processor(), "commit": git.stdout.strip()}
 

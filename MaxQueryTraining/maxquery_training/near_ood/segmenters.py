@@ -110,5 +110,6 @@ class SegmentingNet(nn.Module):
         self.register_buffer("log_weights", log_weights)
 
     def forward(self, image: Tensor) -> Logits:
-        logits = self.network(image) - self.log_weights[:, None, None, None]
+        with torch.autocast(image.device.type, enabled=False):  # scores of 16-bit logits would have many ties
+            logits = self.network(image) - self.log_weights[:, None, None, None]
         return Logits(logits, logits)
