@@ -1,6 +1,5 @@
 """SML: standardised max logits, boundary suppression, dilated smoothing, in 3D (Jung et al., ICCV 2021)."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -46,12 +45,14 @@ class StandardisedMaxLogit:
             score = _from_around(score, boundary)
         return -_smoothed(score, self.dilation)[:, 0]
 
-    def _boundaries(self, predicted: Tensor) -> Iterable[Tensor]:
+    def _boundaries(self, predicted: Tensor) -> list[Tensor]:
         """`(B, 1, Z, Y, X)` bool, the widest first, each a voxel narrower on both sides."""
         labels = predicted[:, None].float()
         edge = functional.max_pool3d(labels, 3, 1, 1) != -functional.max_pool3d(-labels, 3, 1, 1)
-        for width in range(self.width, 0, -1):
-            yield functional.max_pool3d(edge.float(), 2 * width - 1, 1, width - 1) > 0
+        widths = [edge]
+        for _ in range(1, self.width):
+            widths.append(functional.max_pool3d(widths[-1].float(), 3, 1, 1) > 0)
+        return widths[: self.width][::-1]
 
 
 def _from_around(score: Tensor, boundary: Tensor) -> Tensor:
