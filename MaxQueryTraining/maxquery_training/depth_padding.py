@@ -21,7 +21,7 @@ class DepthPaddedConv3d(nn.Conv3d):
 
 
 def pad_depth_first(network: nn.Module) -> None:
-    """Makes `network`'s convolutions such, where that is faster; weights and results stay the same."""
+    """Makes `network`'s convolutions such, where that is faster; weights stay, results but for rounding."""
     if torch.backends.cpu.get_cpu_capability() != "AVX2":
         return
     for module in network.modules():
