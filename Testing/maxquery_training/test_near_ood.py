@@ -66,7 +66,7 @@ def report(folder) -> dict:
 
 def test_table_1_has_a_row_for_every_method(report):
     assert {row["method"] for row in report["tables"]["1"]} >= {
-        "MSP", "MaxLogit", "SML", "Energy", "Type doubt", "Mahalanobis", "kNN", "In tumours",
+        "MSP", "MaxLogit", "SML", "Energy", "Type doubt", "Mahalanobis", "kNN", "nnU-Net, in tumours",
         "nnU-Net, score by validation", "MC Dropout", "Deep ensemble", "SynthCP", "Outlier exposure",
         "Swin UNETR, MSP", "TransUNet, MSP",
         *(f"{network}{score}" for network in ("MaxQuery", "MaxQuery without QD", "MaxQuery with exposure")

@@ -42,9 +42,15 @@ METHODS: Mapping[str, Mapping[str, Variants]] = {
         "Energy": {"": SCORES["energy"]},
         "Type doubt": {"": SCORES["type_doubt"], "entropy": SCORES["type_entropy"]},
         "Mahalanobis": {"": Fitted(Mahalanobis.fit)},
-        "kNN": {f"k = {k}": Fitted(partial(Neighbours.fit, k=k)) for k in (1, 10)},
+        # The second is as smooth as k = 10 of 1400 would be, and cheaper.
+        "kNN": {
+            "k = 1": Fitted(partial(Neighbours.fit, k=1)),
+            "k = 2 of 280": Fitted(partial(Neighbours.fit, k=2, size=280)),
+        },
         # What stands for responses where there are no queries are the logits (`Logits`).
-        "In tumours": {"MaxLogit": SCORES["tumour_maxquery"], "kNN": Fitted(partial(TumourNeighbours.fit, k=1))},
+        "nnU-Net, in tumours": {
+            "MaxLogit": SCORES["tumour_maxquery"], "kNN": Fitted(partial(TumourNeighbours.fit, k=1)),
+        },
     },
     "dropout": {"MC Dropout": _DISAGREEMENT},
     "exposed": {
