@@ -42,7 +42,7 @@ METHODS: Mapping[str, Mapping[str, Variants]] = {
         "Energy": {"": SCORES["energy"]},
         "Type doubt": {"": SCORES["type_doubt"], "entropy": SCORES["type_entropy"]},
         "Mahalanobis": {"": Fitted(Mahalanobis.fit)},
-        # The second is as smooth as k = 10 of 1400 would be, and cheaper.
+        # 10 of the usual 1400 would be the same share as 2 of 280, and cost more.
         "kNN": {
             "k = 1": Fitted(partial(Neighbours.fit, k=1)),
             "k = 2 of 280": Fitted(partial(Neighbours.fit, k=2, size=280)),
