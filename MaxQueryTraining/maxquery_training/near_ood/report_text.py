@@ -14,7 +14,7 @@ def markdown(report: dict[str, Any]) -> str:
     parts.append(_table(
         ("method", "AUROC ↑", "AUPR ↑", "FPR95 ↓", "case AUC ↑", "known tumours ↑", "whole volume ↑",
          "real tumours"),
-        [(row["method"], *(_percent(row[f]) for f in ("auroc", "aupr", "fpr95", "case_auc")),
+        [(row["method"], *(_percent(row[f], spread=True) for f in ("auroc", "aupr", "fpr95", "case_auc")),
           *(_percent(row[among]["auroc"]) for among in ("known_tumours", "whole_volume", "real_tumours")))
          for row in tables["1"]],
     ))  # fmt: skip
@@ -82,7 +82,8 @@ def _how(report: dict[str, Any]) -> str:
     return (
         f"{len(report['runs'])} run(s), {patients} test patients in all, "
         f"{sum(run['test_cases'] for run in report['runs'])} cases: {report['cases_are']}. "
-        "In per cent: mean over runs, in brackets the 95 % bootstrap interval by patient. Outlier voxels against "
+        "In per cent: mean over runs, ± their standard deviation, in brackets the 95 % bootstrap interval by patient. "
+        "Outlier voxels against "
         "voxels of organ and known tumours, all cases of a run pooled. *Known tumours*: AUROC against those alone; "
         "*whole volume*: against every known voxel. *Real tumours*: AUROC of tumours of unknown type against organ; "
         "none says which way is right. "
@@ -115,16 +116,20 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _percent(estimate: dict[str, Any]) -> str:
-    mean, interval = estimate["mean"], estimate["ci"]
-    return _number({"mean": mean and 100 * mean, "ci": interval and [100 * end for end in interval]})
+def _percent(estimate: dict[str, Any], spread: bool = False) -> str:
+    return _number(estimate, 100, spread)
 
 
-def _number(estimate: dict[str, Any]) -> str:
+def _number(estimate: dict[str, Any], times: float = 1, spread: bool = False) -> str:
+    """Mean and interval, as far as there are; `spread`: between them the standard deviation over runs."""
     if estimate["mean"] is None:
         return "–"
-    interval = f" ({estimate['ci'][0]:.1f}–{estimate['ci'][1]:.1f})" if estimate["ci"] else ""
-    return f"{estimate['mean']:.1f}{interval}"
+    text = f"{times * estimate['mean']:.1f}"
+    if spread and estimate["sd_over_runs"] is not None:
+        text += f" ± {times * estimate['sd_over_runs']:.1f}"
+    if estimate["ci"]:
+        text += " ({:.1f}–{:.1f})".format(*(times * end for end in estimate["ci"]))
+    return text
 
 
 def _minutes(seconds: float) -> str:
