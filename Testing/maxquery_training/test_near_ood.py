@@ -87,8 +87,11 @@ def test_table_2_segments_what_table_1_is_measured_on(report):
     assert set(rows["nnU-Net"]) >= {"liver", "Cyst", "inliers"}
 
 
-def test_table_3_names_the_distribution_of_each_network(report):
-    assert [row["distribution"] for row in report["tables"]["3"]] == [[8, 4, 20]]
+def test_table_3_holds_other_distributions_against_the_presets(report):
+    rows = {tuple(row["distribution"]): row for row in report["tables"]["3"]}
+    assert set(rows) == {SMALL.query_distribution, (8, 4, 20)}
+    inliers = {row["method"]: row["inliers"] for row in report["tables"]["2"]}
+    assert rows[8, 4, 20]["inliers"] == inliers["(8, 4, 20)"] and rows[SMALL.query_distribution]["method"] == "MaxQuery"
 
 
 def test_table_4_crosses_level_and_softmax_on_one_network(report):
@@ -124,12 +127,13 @@ def test_no_patient_is_in_two_sets_and_none_that_is_tested_was_trained_on(folder
     assert {split["patients"][case] for case in split["val"]} == {"case1"}
 
 
-def test_only_what_lacks_a_score_is_measured_again(folder, report):
+def test_only_what_lacks_a_score_is_measured_again_and_nothing_trained(folder, report):
     lacking, *others = sorted((folder / "work" / "measured").rglob("*.npz"))
     ages, measured = [file.stat().st_mtime_ns for file in others], Measured.load(lacking)
     replace(measured, case_score={}, counts={}, plane={"ct": measured.plane["ct"]}).save(lacking)
     done = run(folder)
     assert done.returncode == 0, done.stderr
+    assert lacking.stem in done.stdout and "training" not in done.stdout
     assert Measured.load(lacking).case_score == measured.case_score
     assert [file.stat().st_mtime_ns for file in others] == ages
     assert json.loads((folder / "report" / "report.json").read_text())["tables"] == report["tables"]

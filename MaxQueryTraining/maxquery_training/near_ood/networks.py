@@ -49,6 +49,9 @@ class Networks:
         for part in self._parts(network):
             self._train(part)
 
+    def is_trained(self, network: Network) -> bool:
+        return all(self._checkpoint(part, _TRAINERS[part.kind]).exists() for part in self._parts(network))
+
     def _parts(self, network: Network) -> list[Network]:
         """What is trained for it: itself, or an ensemble's members, the run's own nnU-Net the first of them."""
         if network.kind != "ensemble":

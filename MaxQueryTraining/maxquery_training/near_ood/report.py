@@ -33,13 +33,19 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
         for network in ready for method in measured_methods(runs, network)
     ]  # fmt: skip
     of_table_4 = {", ".join(filter(None, (OURS, name))): levels for name, levels in _TABLE_4.items()}
-    distributions = {n.name: n.changes["query_distribution"] for n in ready if "query_distribution" in n.changes}
+    distributions = {n.name: list(n.changes["query_distribution"]) for n in ready if "query_distribution" in n.changes}
     names = {n.name for n in ready} - set(distributions)
     names |= {f"{name}, {score}" for name in names for score in (IN_TUMOURS, CHOSEN)}
+    if distributions:
+        distributions[OURS] = list(benchmark.preset.query_distribution)
+    table_2 = {n.name: segmentation_row(n, runs) for n in ready if n.kind in _SEGMENTERS}
     tables = {
         "1": [row for row in rows if row["kind"] != "maxquery" or row["method"] in names],
-        "2": [segmentation_row(network, runs) for network in ready if network.kind in _SEGMENTERS],
-        "3": [row | {"distribution": distributions[row["method"]]} for row in rows if row["method"] in distributions],
+        "2": list(table_2.values()),
+        "3": [
+            row | {"distribution": distributions[row["method"]], "inliers": table_2[row["method"]]["inliers"]}
+            for row in rows if row["method"] in distributions
+        ],
         "4": [
             row | dict(zip(("level", "softmax"), of_table_4[row["method"]], strict=True))
             for row in rows if row["method"] in of_table_4

@@ -37,9 +37,9 @@ def markdown(report: dict[str, Any]) -> str:
     )]  # fmt: skip
     if tables["3"]:
         parts += ["## Table 3: how the queries are dealt out", _table(
-            ("N1, N2, N3", "AUROC ↑", "AUPR ↑", "FPR95 ↓"),
-            [(str(tuple(row["distribution"])), *(_percent(row[f]) for f in ("auroc", "aupr", "fpr95")))
-             for row in tables["3"]])]  # fmt: skip
+            ("N1, N2, N3", "AUROC ↑", "AUPR ↑", "FPR95 ↓", "DSC of inliers ↑"),
+            [(str(tuple(row["distribution"])), *(_percent(row[f]) for f in ("auroc", "aupr", "fpr95", "inliers")))
+             for row in sorted(tables["3"], key=lambda row: row["distribution"])])]  # fmt: skip
     parts += ["## Table 4: level and softmax", f"All of the network '{OURS}'.", _table(
         ("level", "softmax", "AUROC ↑", "AUPR ↑", "FPR95 ↓"),
         [(row["level"], row["softmax"], *(_percent(row[f]) for f in ("auroc", "aupr", "fpr95")))

@@ -66,9 +66,10 @@ class BenchmarkRun:
 
     def measure(self, network: Network, say: Callable[[str], None]) -> None:
         """Trains a network and measures all that reads it on every case."""
-        say(f"{self.run.name}, {network.name}: training")
-        with quiet():
-            self.networks.train(network)
+        if not self.networks.is_trained(network):
+            say(f"{self.run.name}, {network.name}: training")
+            with quiet():
+                self.networks.train(network)
         if self.is_measured(network):
             return
         with quiet():
