@@ -84,7 +84,14 @@ def test_every_figure_has_an_interval_of_the_test_patients(report):
 def test_table_2_segments_what_table_1_is_measured_on(report):
     rows = {row["method"]: row for row in report["tables"]["2"]}
     assert {"nnU-Net", "Swin UNETR", "TransUNet", "MaxQuery without QD", "MaxQuery"} <= set(rows)
-    assert set(rows["nnU-Net"]) >= {"liver", "Cyst", "inliers"}
+    assert set(rows["nnU-Net"]) >= {"liver", "Cyst", "inliers", "inliers_in_training"}
+
+
+def test_what_was_learned_is_measured_on_cases_of_the_training(folder):
+    split = json.loads(next((folder / "work" / "raw").glob("*/cases.json")).read_text())
+    for network in NETWORKS:
+        measured = {file.stem for file in (folder / "work" / "measured" / "run-3" / network).glob("*.npz")}
+        assert set(split["train"]) <= measured and not measured & set(split["val"])
 
 
 def test_table_3_holds_other_distributions_against_the_presets(report):
@@ -128,7 +135,7 @@ def test_no_patient_is_in_two_sets_and_none_that_is_tested_was_trained_on(folder
 
 
 def test_only_what_lacks_a_score_is_measured_again_and_nothing_trained(folder, report):
-    lacking, *others = sorted((folder / "work" / "measured").rglob("*.npz"))
+    lacking, *others = sorted((folder / "work" / "measured").rglob("*abscess*.npz"))
     ages, measured = [file.stat().st_mtime_ns for file in others], Measured.load(lacking)
     replace(measured, case_score={}, counts={}, plane={"ct": measured.plane["ct"]}).save(lacking)
     done = run(folder)

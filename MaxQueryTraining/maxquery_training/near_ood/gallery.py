@@ -31,7 +31,7 @@ def draw(benchmark: Benchmark, run: BenchmarkRun, rows: Sequence[Mapping[str, An
         figures["figure4.png"] = "Figure 4: anomaly maps, each from its least to its greatest score in the organ"
         _draw_maps(folder / "figure4.png", run, ready, shown)
     inlier, outlier = (
-        next(case for case in run.cases(validation=False) if bool(case.outlier) is kind) for kind in (False, True)
+        next(case for case in run.cases("test") if bool(case.outlier) is kind) for kind in (False, True)
     )
     if OURS in ready:
         figures["figure5.png"] = f"Figure 5: representative queries, {inlier.name} and {outlier.name}"
@@ -47,7 +47,7 @@ def _draw_maps(
     path: Path, run: BenchmarkRun, ready: Mapping[str, Network], rows: Sequence[Mapping[str, Any]]
 ) -> None:  # fmt: skip
     """One case of each type of outlier: the one with the largest, in the slice that is shown."""
-    results = {name: {case.case: case for case in run.results(ready[name], validation=False)}
+    results = {name: {case.case: case for case in run.results(ready[name], "test")}
                for name in {row["network"] for row in rows}}  # fmt: skip
     cases = results[rows[0]["network"]].values()
     chosen = [max((case for case in cases if case.outlier == kind), key=_shown_voxels, default=None)

@@ -12,26 +12,12 @@ import SimpleITK as sitk
 
 from maxquery.errors import InputError
 from maxquery_training.label_scheme import BACKGROUND, ORGAN, OUTLIER
-from maxquery_training.labelled_case import LabelledCase, read_prepared
+from maxquery_training.labelled_case import PreparedCase, prepared_cases
 from maxquery_training.near_ood.data import Run
 from maxquery_training.prepare import FOLDERS, OOD
 from maxquery_training.preset import Preset
 
 HELD_OUT = "held-out tumour"
-
-
-@dataclass(frozen=True)
-class PreparedCase:
-    """A case of the run's dataset, by its name there."""
-
-    raw: Path
-    set: str
-    name: str
-    patient: str
-    outlier: str
-
-    def read(self) -> LabelledCase:
-        return next(case for case in read_prepared(self.raw, (self.set,)) if case.name == self.name)
 
 
 @dataclass(frozen=True)
@@ -106,10 +92,10 @@ class PreparedData:
         sitk.WriteImage(changed, str(target / f"labels{folder}" / f"{case}.nii.gz"))
 
     def validation(self, raw: Path, run: Run) -> list[PreparedCase]:
-        return _cases(raw, "val")
+        return prepared_cases(raw, "val")
 
     def test(self, raw: Path, run: Run) -> list[PreparedCase]:
-        return _cases(raw, "test") + _cases(raw, OOD)
+        return prepared_cases(raw, "test") + prepared_cases(raw, OOD)
 
 
 def relabelled(labels: dict[str, int], left_out: tuple[str, ...]) -> tuple[dict[str, int], np.ndarray]:
@@ -128,13 +114,6 @@ def relabelled(labels: dict[str, int], left_out: tuple[str, ...]) -> tuple[dict[
     for name, value in labels.items():
         lookup[value] = kept.get(name, OUTLIER)
     return kept, lookup
-
-
-def _cases(raw: Path, name: str) -> list[PreparedCase]:
-    cases = _read(raw / "cases.json")
-    return [
-        PreparedCase(raw, name, case, cases["patients"][case], cases["outliers"].get(case, "")) for case in cases[name]
-    ]  # fmt: skip
 
 
 def _link(source: Path, target: Path) -> None:

@@ -56,7 +56,7 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
         "outliers": list(benchmark.data.outliers),
         "cases_are": benchmark.data.cases_are,
         "tables": tables,
-        "runs": [run.describe() | {"test_cases": len(run.results(ready[0], validation=False))} for run in runs],
+        "runs": [run.describe() | {"test_cases": len(run.results(ready[0], "test"))} for run in runs],
         "networks": [
             {"name": n.name, "kind": n.kind, "changes": dict(n.changes),
              "training_seconds": [run.networks.seconds(n) for run in runs]} for n in ready

@@ -30,10 +30,13 @@ def markdown(report: dict[str, Any]) -> str:
               _table(("method", "90", "95", "99", "99.9"), [
                   (row["method"], *(_number(row["calibration"][p]) for p in ("90", "95", "99", "99.9")))
                   for row in tables["1"]])]  # fmt: skip
-    labels = [name for name in tables["2"][0] if name not in ("method", "inliers")] if tables["2"] else []
-    parts += ["## Table 2: are the known tumours segmented?", "DSC on cases without an outlier.", _table(
-        ("network", *labels, "mean of types"),
-        [(row["method"], *(_percent(row[label]) for label in labels), _percent(row["inliers"])) for row in tables["2"]],
+    means = ("inliers", "inliers_in_training")
+    labels = [name for name in tables["2"][0] if name not in ("method", *means)] if tables["2"] else []
+    told = "DSC on cases without an outlier, in the last column on cases that the network was trained on."
+    parts += ["## Table 2: are the known tumours segmented?", told, _table(
+        ("network", *labels, "mean of types", "the same, in training"),
+        [(row["method"], *(_percent(row[name]) for name in (*labels, *means)))
+         for row in tables["2"]],
     )]  # fmt: skip
     if tables["3"]:
         parts += ["## Table 3: how the queries are dealt out", _table(

@@ -1,10 +1,10 @@
 """Runs a benchmark: data, networks, validation, test. Whatever is done already is not done again."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from maxquery.anomaly import Score
 from maxquery.errors import InputError
 from maxquery.prediction import PredictionParameters
 from maxquery_training.folders import DatasetFiles
-from maxquery_training.labelled_case import read_prepared
+from maxquery_training.labelled_case import PreparedCase, prepared_cases
 from maxquery_training.metrics import ScoreCounts
 from maxquery_training.near_ood.config import Benchmark, Network
 from maxquery_training.near_ood.data import Case, Run
@@ -27,8 +27,10 @@ from maxquery_training.watching import Watcher
 if TYPE_CHECKING:
     from maxquery_training.near_ood.networks import Networks
 
+Set = Literal["train", "val", "test"]
+
 _FIRST_ID = 702
-_FITTED_CASES = 24
+_FITTED_TO, _LEARNED = 24, 12  # training cases: that scores are fitted to, that segmentation is looked at on
 
 
 class BenchmarkRun:
@@ -75,17 +77,18 @@ class BenchmarkRun:
         with quiet():
             module = self.networks.load(network)
             scores = self._scores(network, module)
-        self._measure(network, module, scores, self.cases(validation=True), {}, say)
-        limits = validation_limits(self.results(network, validation=True))
-        self._measure(network, module, scores, self.cases(validation=False), limits, say)
+        self._measure(network, module, {}, "train", {}, say)
+        self._measure(network, module, scores, "val", {}, say)
+        limits = validation_limits(self.results(network, "val"))
+        self._measure(network, module, scores, "test", limits, say)
 
     def _measure(
-        self, network: Network, module: torch.nn.Module, scores: dict[str, Score], cases: Sequence[Case],
+        self, network: Network, module: torch.nn.Module, scores: dict[str, Score], of: Set,
         limits: dict[str, list[float]], say: Callable[[str], None],
     ) -> None:  # fmt: skip
         parameters = PredictionParameters(device=self.device.type)
-        for case in cases:
-            if not self._has(network, case):
+        for case in self.cases(of):
+            if not self._has(network, case, scores):
                 say(f"{self.run.name}, {network.name}: {case.name}")
                 bundle = self.networks.bundle
                 measure(case.read(), case.outlier, module, bundle, scores, limits, parameters).save(
@@ -97,35 +100,42 @@ class BenchmarkRun:
         scores = scores_of(network.kind, network.name)
         if not any(isinstance(score, Fitted) for score in scores.values()):
             return scores
-        cases = list(read_prepared(self.files.raw, ("train",)))
-        chosen = np.random.default_rng(self.run.seed).permutation(len(cases))[:_FITTED_CASES]
-        voxels = training_voxels(module, [cases[i] for i in chosen], self.networks.bundle, self.run.seed)
+        cases = [case.read() for case in self._training_cases(_FITTED_TO)]
+        voxels = training_voxels(module, cases, self.networks.bundle, self.run.seed)
         return {name: score.by(voxels) if isinstance(score, Fitted) else score for name, score in scores.items()}
 
-    def cases(self, validation: bool) -> Sequence[Case]:
-        """To choose settings and thresholds by, or to be tested on."""
+    def cases(self, of: Set) -> Sequence[Case]:
+        """Some that were trained on, all to choose settings and thresholds by, or all to be tested on."""
+        if of == "train":
+            return self._training_cases(_LEARNED)
         data = self.benchmark.data
-        return (data.validation if validation else data.test)(self.files.raw, self.run)
+        return (data.validation if of == "val" else data.test)(self.files.raw, self.run)
 
-    def results(self, network: Network, validation: bool) -> list[Measured]:
+    def _training_cases(self, number: int) -> list[PreparedCase]:
+        cases = prepared_cases(self.files.raw, "train")
+        return [cases[i] for i in np.random.default_rng(self.run.seed).permutation(len(cases))[:number]]
+
+    def results(self, network: Network, of: Set) -> list[Measured]:
         """Of the cases that became what they were meant to be."""
-        found = (Measured.load(self._file(network, case)) for case in self.cases(validation))
+        found = (Measured.load(self._file(network, case)) for case in self.cases(of))
         return [measured for measured in found if measured.outlier is not None]
 
     def is_measured(self, network: Network) -> bool:
-        return all(self._has(network, case) for kind in (True, False) for case in self.cases(kind))
+        """By every score that it has by now."""
+        scores = scores_of(network.kind, network.name)
+        wanted: dict[Set, Collection[str]] = {"train": (), "val": scores, "test": scores}
+        return all(self._has(network, case, names) for of, names in wanted.items() for case in self.cases(of))
 
-    def _has(self, network: Network, case: Case) -> bool:
-        """Whether it is measured by every score that the network has by now."""
+    def _has(self, network: Network, case: Case, scores: Collection[str]) -> bool:
         path = self._file(network, case)
-        return path.exists() and set(scores_of(network.kind, network.name)) <= set(Measured.scores(path))
+        return path.exists() and set(scores) <= set(Measured.scores(path))
 
     def describe(self) -> dict[str, Any]:
         """For the report."""
         return {
             "seed": self.run.seed,
-            "validation_patients": sorted({case.patient for case in self.cases(validation=True)}),
-            "test_patients": sorted({case.patient for case in self.cases(validation=False)}),
+            "validation_patients": sorted({case.patient for case in self.cases("val")}),
+            "test_patients": sorted({case.patient for case in self.cases("test")}),
             "backbone_seconds": self.networks.backbone_seconds(),
         }
 

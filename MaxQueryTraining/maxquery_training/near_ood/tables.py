@@ -54,8 +54,8 @@ class Method:
 
 def measured_methods(runs: Sequence[BenchmarkRun], network: Network) -> list[Method]:
     """All that read a network which every run has measured, and what validation patients make of them."""
-    validations = [run.results(network, validation=True) for run in runs]
-    tests = tuple(run.results(network, validation=False) for run in runs)
+    validations = [run.results(network, "val") for run in runs]
+    tests = tuple(run.results(network, "test") for run in runs)
     limits = [validation_limits(validation) for validation in validations]
     rows = rows_of(network.kind, network.name)
     chosen = [
@@ -89,15 +89,16 @@ def localisation_row(method: Method, outliers: Sequence[str]) -> dict[str, Any]:
 
 
 def segmentation_row(network: Network, runs: Sequence[BenchmarkRun]) -> dict[str, Any]:
-    """A row of Table 2: DSC of inlier types on cases without an outlier."""
-    tests = [run.results(network, validation=False) for run in runs]
+    """A row of Table 2: DSC of inlier types on cases without an outlier; their mean also on cases of the training."""
+    tests, learned = ([run.results(network, of) for run in runs] for of in ("test", "train"))
     organ, *types = tests[0][0].dice
 
     def overlap(run: int, cases: Sequence[Measured]) -> dict[str, float]:
         by_label = {name: st.mean_dice(cases, name) for name in (organ, *types)}
         return by_label | {"inliers": float(np.mean([by_label[name] for name in types]))}
 
-    return {"method": network.name, **to_json(st.estimate(tests, overlap))}
+    in_training = to_json(st.estimate(learned, overlap))["inliers"]
+    return {"method": network.name, **to_json(st.estimate(tests, overlap)), "inliers_in_training": in_training}
 
 
 def against_best(rows: Sequence[dict[str, Any]], ours: str) -> dict[str, Any] | None:
