@@ -30,6 +30,9 @@ IN_TUMOURS = "in tumours"
 """Of a network with queries: `tumour_maxquery`, what we would use."""
 _DISAGREEMENT: Variants = {"mutual information": mutual_information, "entropy": predictive_entropy}
 
+SEGMENTERS = ("nnunet", "exposed", "swin", "transunet", "maxquery")
+"""The kinds of network of Table 2; the others segment as nnU-Net does."""
+
 METHODS: Mapping[str, Mapping[str, Variants]] = {
     "nnunet": {
         "MSP": {"": SCORES["msp"]},

@@ -13,12 +13,11 @@ import torch
 
 from maxquery_training.near_ood.config import Benchmark
 from maxquery_training.near_ood.gallery import HELD_AGAINST, OURS, draw
-from maxquery_training.near_ood.methods import CHOSEN, IN_TUMOURS
+from maxquery_training.near_ood.methods import CHOSEN, IN_TUMOURS, SEGMENTERS
 from maxquery_training.near_ood.report_text import markdown
 from maxquery_training.near_ood.run import BenchmarkRun
 from maxquery_training.near_ood.tables import against_best, localisation_row, measured_methods, segmentation_row
 
-_SEGMENTERS = ("nnunet", "exposed", "swin", "transunet", "maxquery")
 _TABLE_4 = {
     "category, post-softmax": ("category", "post"), "category, pre-softmax": ("category", "pre"),
     "query, post-softmax": ("query", "post"), "": ("query", "pre"),
@@ -38,7 +37,7 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
     names |= {f"{name}, {score}" for name in names for score in (IN_TUMOURS, CHOSEN)}
     if distributions:
         distributions[OURS] = list(benchmark.preset.query_distribution)
-    table_2 = {n.name: segmentation_row(n, runs) for n in ready if n.kind in _SEGMENTERS}
+    table_2 = {n.name: segmentation_row(n, runs) for n in ready if n.kind in SEGMENTERS}
     tables = {
         "1": [row for row in rows if row["kind"] != "maxquery" or row["method"] in names],
         "2": list(table_2.values()),

@@ -18,7 +18,7 @@ from maxquery_training.metrics import ScoreCounts
 from maxquery_training.near_ood.config import Benchmark, Network
 from maxquery_training.near_ood.data import Case, Run
 from maxquery_training.near_ood.measuring import PERCENTILES, Measured, measure
-from maxquery_training.near_ood.methods import Fitted, scores_of
+from maxquery_training.near_ood.methods import SEGMENTERS, Fitted, scores_of
 from maxquery_training.near_ood.training_voxels import training_voxels
 from maxquery_training.preset import Preset
 from maxquery_training.quiet import quiet
@@ -77,7 +77,8 @@ class BenchmarkRun:
         with quiet():
             module = self.networks.load(network)
             scores = self._scores(network, module)
-        self._measure(network, module, {}, "train", {}, say)
+        if network.kind in SEGMENTERS:
+            self._measure(network, module, {}, "train", {}, say)
         self._measure(network, module, scores, "val", {}, say)
         limits = validation_limits(self.results(network, "val"))
         self._measure(network, module, scores, "test", limits, say)
@@ -123,7 +124,9 @@ class BenchmarkRun:
     def is_measured(self, network: Network) -> bool:
         """By every score that it has by now."""
         scores = scores_of(network.kind, network.name)
-        wanted: dict[Set, Collection[str]] = {"train": (), "val": scores, "test": scores}
+        wanted: dict[Set, Collection[str]] = {"val": scores, "test": scores}
+        if network.kind in SEGMENTERS:
+            wanted["train"] = ()
         return all(self._has(network, case, names) for of, names in wanted.items() for case in self.cases(of))
 
     def _has(self, network: Network, case: Case, scores: Collection[str]) -> bool:
