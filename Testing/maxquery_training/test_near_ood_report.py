@@ -1,8 +1,10 @@
-"""The committed report: its text is made from its figures, none is typed by hand."""
+"""The committed reports: their text is made from their figures, none is typed by hand."""
 
 import json
 import re
 from pathlib import Path
+
+import pytest
 
 from maxquery_training.near_ood.report_text import markdown
 
@@ -11,8 +13,9 @@ REPORT = json.loads((FOLDER / "report.json").read_text("utf-8"))
 TEXT = (FOLDER / "REPORT.md").read_text("utf-8")
 
 
-def test_its_text_is_made_from_its_figures():
-    assert markdown(REPORT) == TEXT
+@pytest.mark.parametrize("file", sorted(FOLDER.rglob("report.json")), ids=lambda file: file.parent.name)
+def test_the_text_is_made_from_the_figures(file):
+    assert markdown(json.loads(file.read_text("utf-8"))) == file.with_name("REPORT.md").read_text("utf-8")
 
 
 def test_it_tells_how_far_runs_lie_apart():
