@@ -7,6 +7,8 @@ from maxquery_training.near_ood.gallery import OURS
 from maxquery_training.near_ood.methods import CHOSEN
 from maxquery_training.near_ood.tables import FALSE_REGIONS
 
+_FROM_SCRATCH = ("swin", "transunet")
+
 
 def markdown(report: dict[str, Any]) -> str:
     tables, outliers = report["tables"], report["outliers"]
@@ -102,7 +104,8 @@ def _what_ran(report: dict[str, Any]) -> list[str]:
         f"{', '.join(run['test_patients'])}; backbone {_minutes(run['backbone_seconds'])}" for run in report["runs"]
     ]  # fmt: skip
     networks = [
-        f"- {network['name']}: {', '.join(map(_minutes, network['training_seconds']))} after the backbone"
+        f"- {network['name']}: {', '.join(map(_minutes, network['training_seconds']))} "
+        + ("from scratch" if network["kind"] in _FROM_SCRATCH else "after the backbone")
         for network in report["networks"]
     ]
     environment = "; ".join(f"{name} {value}" for name, value in report["environment"].items())
