@@ -45,10 +45,11 @@ def markdown(report: dict[str, Any]) -> str:
             ("N1, N2, N3", "AUROC ↑", "AUPR ↑", "FPR95 ↓", "DSC of inliers ↑"),
             [(str(tuple(row["distribution"])), *(_percent(row[f]) for f in ("auroc", "aupr", "fpr95", "inliers")))
              for row in sorted(tables["3"], key=lambda row: row["distribution"])])]  # fmt: skip
-    parts += ["## Table 4: level and softmax", f"All of the network '{OURS}'.", _table(
-        ("level", "softmax", "AUROC ↑", "AUPR ↑", "FPR95 ↓"),
-        [(row["level"], row["softmax"], *(_percent(row[f]) for f in ("auroc", "aupr", "fpr95")))
-         for row in tables["4"]])]  # fmt: skip
+    if tables["4"]:
+        parts += ["## Table 4: level and softmax", f"All of the network '{OURS}'.", _table(
+            ("level", "softmax", "AUROC ↑", "AUPR ↑", "FPR95 ↓"),
+            [(row["level"], row["softmax"], *(_percent(row[f]) for f in ("auroc", "aupr", "fpr95")))
+             for row in tables["4"]])]  # fmt: skip
     parts += [f"## {title}\n\n![{title}]({file})" for file, title in report["figures"].items()]
     parts += ["## What was run", *_what_ran(report)]
     return "\n\n".join(parts) + "\n"
