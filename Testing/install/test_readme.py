@@ -1,4 +1,4 @@
-"""The README's figures are those of the benchmarks' reports."""
+"""The README's figures, and the model's page's, are what was measured."""
 
 import json
 import re
@@ -29,3 +29,13 @@ def test_the_table_of_methods_is_the_reports():
     for method, figures in found.items():
         expected = [100 * table_1[method][figure]["mean"] for figure in ("auroc", "aupr", "fpr95")]
         assert figures == [f"{value:.1f}" for value in expected], method
+
+
+def test_the_table_of_liver_demos_scores_is_its_bundles():
+    models = ROOT / "Resources" / "Models"
+    measured = json.loads((models / "liver-demo" / "bundle.json").read_text("utf-8"))["metrics"]["ood"]
+    page = (models / "liver-demo.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)`[^|]* \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert {score for score, *_ in rows} == set(measured)
+    for score, *figures in rows:
+        assert figures == [f"{measured[score][figure]:.3f}" for figure in ("auroc", "aupr", "fpr95")], score
