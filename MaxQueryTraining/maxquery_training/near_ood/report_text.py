@@ -7,7 +7,7 @@ from maxquery_training.near_ood.gallery import OURS
 from maxquery_training.near_ood.methods import CHOSEN
 from maxquery_training.near_ood.tables import FALSE_REGIONS
 
-_FROM_SCRATCH = ("swin", "transunet")
+_FROM_SCRATCH = ("swin", "transunet", "synthesis")
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -61,12 +61,16 @@ class SynthesisLoss(nn.Module):
 
 
 class SynthesisTrainer(ContinuedTrainer):
-    """Trains a `Synthesis` on nnU-Net's windows; `backbone_weights` are those of the network it is compared by."""
+    """Trains a `Synthesis` on nnU-Net's windows, from scratch for as many epochs as all others have in both stages.
+
+    `backbone_weights` are those of the network it is compared by.
+    """
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
                  device: torch.device = torch.device("cuda")):  # fmt: skip
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = False
+        self.num_epochs = self.preset.backbone_epochs + self.preset.joint_epochs
         self.initial_lr = self.preset.query_rate
 
     @staticmethod
