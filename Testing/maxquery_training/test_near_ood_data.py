@@ -13,11 +13,12 @@ from maxquery_training.label_scheme import OUTLIER, read_label_scheme
 from maxquery_training.labelled_case import read_prepared
 from maxquery_training.near_ood.config import read_benchmark
 from maxquery_training.near_ood.data import Run
+from maxquery_training.near_ood.planted_data import PlantedCase
 from maxquery_training.near_ood.prepared_data import PreparedData
 from maxquery_training.prepare import prepare
 from maxquery_training.preset import QUICK
 
-from .phantoms import write_pairs
+from .phantoms import training_case, write_pairs
 
 RUN = Run(0)
 
@@ -64,6 +65,14 @@ def test_a_type_that_the_dataset_does_not_have_is_named(prepared, tmp_path):
     with pytest.raises(InputError, match="no type FNH") as caught:
         PreparedData(prepared, ("FNH",)).write(tmp_path / "raw", RUN, QUICK, 1)
     assert "HCC, cyst" in caught.value.hint
+
+
+def test_the_same_seed_plants_another_lesion_into_another_scan(tmp_path):
+    scans = [training_case(tmp_path, f"case{number}", number) for number in (1, 2)]
+    one, again, other = (
+        PlantedCase(scan, ("abscess",), 2000).read().outlier for scan in (scans[0], scans[0], scans[1])
+    )  # fmt: skip
+    assert one.any() and (one == again).all() and one.sum() != other.sum()
 
 
 def document(**changes) -> dict:

@@ -32,7 +32,7 @@ def voxels() -> Voxels:
     labels = torch.arange(600) % K
     features = torch.randn(600, C, generator=generator) * torch.tensor([3.0, 1, 1, 0.2]) + 5 * labels[:, None]
     logits = torch.randn(600, K, generator=generator) + 4 * functional.one_hot(labels, K) * (1 + labels[:, None])
-    return Voxels(features, logits, labels)
+    return Voxels(features, logits, labels, torch.tensor([0.7, 0.2, 0.1]))
 
 
 def output(logits: torch.Tensor, features: torch.Tensor | None = None) -> Logits:
@@ -75,7 +75,8 @@ def test_sml_smooths_by_a_gaussian_with_gaps():
 def test_mahalanobis_is_the_distance_to_the_nearest_class(voxels):
     score, features = Mahalanobis.fit(voxels), torch.randn(1, C, 2, 3, 4) * 4
     groups = [voxels.features[voxels.labels == k].double().numpy() for k in range(K)]
-    covariance = sum(np.cov(group.T, bias=True) for group in groups) / K
+    shares = voxels.shares.tolist()
+    covariance = sum(share * np.cov(group.T, bias=True) for share, group in zip(shares, groups, strict=True))
     inverse = np.linalg.inv(covariance + 1e-4 * covariance.diagonal().mean() * np.eye(C))
     for z, y, x in itertools.product(range(2), range(3), range(4)):
         voxel = features[0, :, z, y, x].double().numpy()
@@ -102,8 +103,10 @@ def test_the_nearest_of_all_and_in_tumours_alone(voxels):
     torch.testing.assert_close(found, (tumour * nearest).sqrt(), atol=1e-3, rtol=0)
 
 
-def test_neighbours_come_from_all_classes_alike(voxels):
-    assert len(Neighbours.fit(voxels, k=1, size=60).bank) == 60
+def test_neighbours_are_of_each_class_as_often_as_it_occurs(voxels):
+    bank, unit = Neighbours.fit(voxels, k=1, size=60).bank, functional.normalize(voxels.features, dim=1)
+    labels = voxels.labels[(unit[:, None] == bank).all(dim=2).int().argmax(dim=0)]
+    assert labels.bincount().tolist() == [42, 12, 6]
 
 
 def test_samples_that_agree_carry_no_information():

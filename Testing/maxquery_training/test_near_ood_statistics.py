@@ -50,13 +50,22 @@ def test_a_patient_of_several_runs_is_one_patient():
         return {"method": method, "kind": kind, "exposed": False, "by_patient": by_patient,
                 **{figure: {"mean": value} for figure in FIGURES}}  # fmt: skip
 
-    assert against_best([row("A", "maxquery", 0.9), row("B", "nnunet", 0.5)], "A")["auroc"]["p"] == 0.5
+    found = against_best([row("A", "maxquery", 0.9), row("B", "nnunet", 0.5)], "A")["auroc"]
+    assert found == {"margin": pytest.approx(0.4), "by_patient": pytest.approx(0.4), "p": 0.5}
     assert against_best([row("A", "maxquery", 0.9)], "A") is None
 
 
 def test_a_figure_that_cases_leave_undefined_is_null_in_the_report():
     inliers = st.estimate([[case("a"), case("b")]], lambda run, cases: st.localisation(cases, "A"))["auroc"]
     assert inliers.to_json() == {"mean": None, "ci": None, "sd_over_runs": None}
+    once = st.estimate([[case("a")], [case("a", "fat", out=(2.0,))]], lambda run, cases: st.localisation(cases, "A"))
+    assert once["auroc"].to_json() == inliers.to_json()
+
+
+def test_a_large_lesion_counts_no_more_than_a_small_one_in_the_mean_of_types():
+    large, small = case("a", "fnh", out=(-1.0,) * 9), case("a", "fat", out=(2.0,))
+    assert st.mean_of_types([case("a"), large, small], "A", ("fnh", "fat")) == 0.5
+    assert st.localisation([large, small], "A")["auroc"] == pytest.approx(0.1)
 
 
 def test_detection_compares_cases_and_a_case_without_a_predicted_tumour_scores_lowest():
@@ -64,11 +73,11 @@ def test_detection_compares_cases_and_a_case_without_a_predicted_tumour_scores_l
     assert st.detection(cases, "A") == 0.5
 
 
-def test_sensitivity_is_that_of_the_best_threshold_with_few_enough_false_regions():
+def test_sensitivity_is_read_off_the_free_response_curve():
     steps = [Regions(True, 4), Regions(False, 0)], [Regions(True, 2), Regions(True, 1)]
     cases = [case("a", "fat", regions=steps[0]), case("b", "fat", regions=steps[1])]
-    found = {n: st.sensitivity(cases, "A", n) for n in (0.25, 1, 3)}
-    assert found == {0.25: 0.0, 1: 0.5, 3: 1.0}
+    found = {n: st.sensitivity(cases, "A", n) for n in (0, 0.25, 0.5, 1, 3, 9)}
+    assert found == pytest.approx({0: 0.0, 0.25: 0.25, 0.5: 0.5, 1: 0.6, 3: 1.0, 9: 1.0})
     assert np.isnan(st.sensitivity([case("b", regions=[Regions(None, 0)])], "A", 1))
 
 

@@ -17,7 +17,8 @@ _CHUNK = 1 << 9  # voxels: their similarities to the bank stay in a processor's 
 class Mahalanobis:
     """The distance to the nearest class's mean, in units of the covariance that all share (Lee et al., NeurIPS 2018).
 
-    `means` `(K, C)`, `precision` `(C, C)`.
+    Of the last layer alone, and of the image as it is: no other layers, no perturbed input. `means` `(K, C)`,
+    `precision` `(C, C)`.
     """
 
     means: Tensor
@@ -25,10 +26,12 @@ class Mahalanobis:
 
     @classmethod
     def fit(cls, voxels: Voxels) -> "Mahalanobis":
-        """Every class that occurs counts alike for the covariance."""
-        groups = [voxels.features[voxels.labels == k].double() for k in voxels.labels.unique()]
+        """A class counts for the covariance as often as it occurs."""
+        labels = voxels.labels.unique()
+        groups = [voxels.features[voxels.labels == k].double() for k in labels]
         means = torch.stack([group.mean(dim=0) for group in groups])
-        covariance = torch.stack([(g - m).T @ (g - m) / len(g) for g, m in zip(groups, means, strict=True)]).mean(dim=0)
+        scatter = [(g - m).T @ (g - m) / len(g) for g, m in zip(groups, means, strict=True)]
+        covariance = torch.einsum("k,kcd->cd", voxels.shares[labels].double(), torch.stack(scatter))
         ridge = 1e-4 * covariance.diagonal().mean() * torch.eye(len(covariance))
         return cls(means.float(), torch.linalg.inv(covariance + ridge).float())
 
@@ -51,10 +54,9 @@ class Neighbours:
 
     @classmethod
     def fit(cls, voxels: Voxels, k: int, size: int = 1400) -> "Neighbours":
-        """Every class that occurs gives the bank as many voxels as it can, up to its share of `size`."""
-        labels = voxels.labels.unique()
-        share = size // len(labels)
-        chosen = torch.cat([(voxels.labels == label).nonzero()[:share, 0] for label in labels])
+        """The bank has about `size` voxels, of each class as many as occur."""
+        counts = (size * voxels.shares).round().long().tolist()
+        chosen = torch.cat([(voxels.labels == label).nonzero()[:count, 0] for label, count in enumerate(counts)])
         return cls(functional.normalize(voxels.features[chosen].float(), dim=1), k)
 
     def __call__(self, output: Logits) -> Tensor:

@@ -11,6 +11,7 @@ from torch import nn
 from maxquery.anomaly import Score
 from maxquery.bundle import Bundle
 from maxquery.findings import ood_regions
+from maxquery.labels import Label
 from maxquery.model_grid import ModelGrid
 from maxquery.organ import keep_organ
 from maxquery.prediction import PredictionParameters, RunLog, infer, silent
@@ -37,12 +38,12 @@ class Measured:
     """Of one case and one network.
 
     `outlier`: the type of its outlier, "" where none was wanted, None where one was and found no room. `dice` by
-    label. By score: `case_score`, the mean anomaly over predicted tumour (None: none predicted); `regions`, one for
-    each of `PERCENTILES`, empty where no threshold was known; `counts` by region of `REGIONS`: outlier voxels against
-    inlier voxels in organ and tumours, against those of known tumours alone, against all known voxels of the volume,
-    and real tumours of unknown type against organ. `plane`: an axial slice through the middle of what was planted, for
-    pictures: `ct`, `truth` and each score's map `(Y, X)`, the patient's right on the left, front up; `pixel_mm` along
-    y and x.
+    label, NaN of one that the truth does not have. By score: `case_score`, the mean anomaly over predicted tumour
+    (None: none predicted); `regions`, one for each of `PERCENTILES`, empty where no threshold was known; `counts` by
+    region of `REGIONS`: outlier voxels against inlier voxels in organ and tumours, against those of known tumours
+    alone, against all known voxels of the volume, and real tumours of unknown type against organ. `plane`: an axial
+    slice through the middle of what was planted, for pictures: `ct`, `truth` and each score's map `(Y, X)`, the
+    patient's right on the left, front up; `pixel_mm` along y and x.
     """
 
     case: str
@@ -100,12 +101,7 @@ def measure(
     maps = dict(zip(scores, found, strict=True))
     keep_organ(labels, bundle.labels, case.volume.grid.voxel_volume_ml, [])
     known, tumour = case.truth != case.ignore, np.isin(labels, bundle.tumour_values)
-    overlap = {
-        label.name: dice(labels > 0, case.truth > 0)
-        if label.role == "organ"
-        else dice((labels == label.value) & known & ~case.outlier, case.truth == label.value)
-        for label in bundle.labels[1:]
-    }
+    overlap = {label.name: _overlap(labels, label, case) for label in bundle.labels[1:]}
     real = case.truth == case.ignore
     among = {
         "organ": case.inlier | case.outlier, "tumours": case.known_tumour | case.outlier, "whole": known,
@@ -126,6 +122,15 @@ def measure(
         counts,
         *_plane(case, maps),
     )  # fmt: skip
+
+
+def _overlap(labels: np.ndarray, label: Label, case: LabelledCase) -> float:
+    """DSC of an organ with all in it, or of a tumour type beside unknown tumours and outliers."""
+    if label.role == "organ":
+        return dice(labels > 0, case.truth > 0)
+    truth = case.truth == label.value
+    considered = (case.truth != case.ignore) & ~case.outlier
+    return dice((labels == label.value) & considered, truth) if truth.any() else float("nan")
 
 
 def _plane(case: LabelledCase, maps: Mapping[str, np.ndarray]) -> tuple[tuple[float, float], dict[str, np.ndarray]]:

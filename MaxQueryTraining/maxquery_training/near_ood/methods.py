@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from maxquery.anomaly import SCORES, Score
+from maxquery.anomaly import SCORES, Score, tumour_probability
 from maxquery_training.near_ood.feature_distance import Mahalanobis, Neighbours, TumourNeighbours
 from maxquery_training.near_ood.resynthesis import SynthCP
 from maxquery_training.near_ood.samples import mutual_information, predictive_entropy
@@ -24,10 +24,12 @@ class Fitted:
 
 
 Variants = Mapping[str, Score | Fitted]
-"""A method's scores by a name for its settings, the published one first; validation patients choose one."""
+"""A method's scores by a name for its settings; validation patients choose one."""
 
 IN_TUMOURS = "in tumours"
 """Of a network with queries: `tumour_maxquery`, what we would use."""
+P_TUMOUR = "P(tumour)"
+"""What stands for no anomaly at all: how much of an outlier is found because it looks like any tumour."""
 _DISAGREEMENT: Variants = {"mutual information": mutual_information, "entropy": predictive_entropy}
 
 SEGMENTERS = ("nnunet", "exposed", "swin", "transunet", "maxquery")
@@ -45,15 +47,12 @@ METHODS: Mapping[str, Mapping[str, Variants]] = {
         "Energy": {"": SCORES["energy"]},
         "Type doubt": {"": SCORES["type_doubt"], "entropy": SCORES["type_entropy"]},
         "Mahalanobis": {"": Fitted(Mahalanobis.fit)},
-        # 10 of the usual 1400 would be the same share as 2 of 280, and cost more.
-        "kNN": {
-            "k = 1": Fitted(partial(Neighbours.fit, k=1)),
-            "k = 2 of 280": Fitted(partial(Neighbours.fit, k=2, size=280)),
-        },
+        "kNN": {"k = 10": Fitted(partial(Neighbours.fit, k=10)), "k = 1": Fitted(partial(Neighbours.fit, k=1))},
         # What stands for responses where there are no queries are the logits (`Logits`).
         "nnU-Net, in tumours": {
-            "MaxLogit": SCORES["tumour_maxquery"], "kNN": Fitted(partial(TumourNeighbours.fit, k=1)),
+            "MaxLogit": SCORES["tumour_maxquery"], "kNN": Fitted(partial(TumourNeighbours.fit, k=10)),
         },
+        f"nnU-Net, {P_TUMOUR}": {"": tumour_probability},
     },
     "dropout": {"MC Dropout": _DISAGREEMENT},
     "exposed": {
@@ -72,6 +71,7 @@ METHODS: Mapping[str, Mapping[str, Variants]] = {
         "type doubt": {"": SCORES["type_doubt"]},
         "type entropy": {"": SCORES["type_entropy"]},
         IN_TUMOURS: {"": SCORES["tumour_maxquery"]},
+        P_TUMOUR: {"": tumour_probability},
     },
     "swin": {"MSP": {"": SCORES["msp"]}},
     "transunet": {"MSP": {"": SCORES["msp"]}},

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zlib import crc32
 
 from maxquery_training.dataset import TrainingCase, write_raw_dataset
 from maxquery_training.labelled_case import LabelledCase
@@ -11,12 +12,12 @@ from maxquery_training.near_ood.data import Run
 from maxquery_training.planted_cases import planted_case
 from maxquery_training.preset import Preset
 
-_VALIDATION_SEED, _TEST_SEED = 1000, 2000  # so that no lesion is planted twice
+_VALIDATION_SEED, _TEST_SEED = 1000, 2000  # so that what is tested on is not what settings were chosen by
 
 
 @dataclass(frozen=True)
 class PlantedCase:
-    """The scan, what is planted into it, and from which seed."""
+    """The scan, what is planted into it, and from which seed: in another scan, the same seed makes other lesions."""
 
     scan: TrainingCase
     kinds: tuple[str, ...]
@@ -35,7 +36,8 @@ class PlantedCase:
         return f"{self.scan.name}_{self.kinds[0] if self.outlier else 'inliers'}_{self.seed}"
 
     def read(self) -> LabelledCase:
-        case = planted_case(self.scan.image, self.scan.mask, self.kinds, self.seed, self.scan.labels)
+        seed = crc32(f"{self.scan.name} {self.seed}".encode())
+        case = planted_case(self.scan.image, self.scan.mask, self.kinds, seed, self.scan.labels)
         return replace(case, name=self.name, patient=self.patient)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from maxquery_training.near_ood.config import Benchmark
 from maxquery_training.near_ood.gallery import HELD_AGAINST, OURS, draw
-from maxquery_training.near_ood.methods import CHOSEN, IN_TUMOURS, SEGMENTERS
+from maxquery_training.near_ood.methods import CHOSEN, IN_TUMOURS, P_TUMOUR, SEGMENTERS
 from maxquery_training.near_ood.report_text import markdown
 from maxquery_training.near_ood.run import BenchmarkRun
 from maxquery_training.near_ood.tables import against_best, localisation_row, measured_methods, segmentation_row
@@ -34,7 +34,7 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
     of_table_4 = {", ".join(filter(None, (OURS, name))): levels for name, levels in _TABLE_4.items()}
     distributions = {n.name: list(n.changes["query_distribution"]) for n in ready if "query_distribution" in n.changes}
     names = {n.name for n in ready} - set(distributions)
-    names |= {f"{name}, {score}" for name in names for score in (IN_TUMOURS, CHOSEN)}
+    names |= {f"{name}, {score}" for name in names for score in (IN_TUMOURS, P_TUMOUR, CHOSEN)}
     if distributions:
         distributions[OURS] = list(benchmark.preset.query_distribution)
     table_2 = {n.name: segmentation_row(n, runs) for n in ready if n.kind in SEGMENTERS}

@@ -20,13 +20,14 @@ def markdown(report: dict[str, Any]) -> str:
           *(_percent(row[among]["auroc"]) for among in ("known_tumours", "whole_volume", "real_tumours")))
          for row in tables["1"]],
     ))  # fmt: skip
-    parts += ["Outliers found, at the best threshold with at most so many false OOD regions a case:", _table(
+    parts += ["Outliers found at so many false OOD regions a case:", _table(
         ("method", *(f"{n} false" for n in FALSE_REGIONS)),
         [(row["method"], *(_percent(row[f"found_at_{n}_false"]) for n in FALSE_REGIONS)) for row in tables["1"]],
     )]  # fmt: skip
     parts += ["AUROC by type of outlier, in the cases that have it:", _table(
-        ("method", *outliers),
-        [(row["method"], *(_percent(row["by_type"][kind]["auroc"]) for kind in outliers)) for row in tables["1"]],
+        ("method", *outliers, "mean of types"),
+        [(row["method"], *(_percent(row["by_type"][kind]["auroc"]) for kind in outliers),
+          _percent(row["mean_of_types"])) for row in tables["1"]],
     )]  # fmt: skip
     parts += ["How many per cent of a new patient's known voxels lie below a percentile of the validation patients:",
               _table(("method", "90", "95", "99", "99.9"), [
@@ -34,7 +35,10 @@ def markdown(report: dict[str, Any]) -> str:
                   for row in tables["1"]])]  # fmt: skip
     means = ("inliers", "inliers_in_training")
     labels = [name for name in tables["2"][0] if name not in ("method", *means)] if tables["2"] else []
-    told = "DSC on cases without an outlier, in the last column on cases that the network was trained on."
+    told = (
+        "DSC on cases without an outlier, of each label where it is; in the last column on cases that the network was "
+        "trained on."
+    )
     parts += ["## Table 2: are the known tumours segmented?", told, _table(
         ("network", *labels, "mean of types", "the same, in training"),
         [(row["method"], *(_percent(row[name]) for name in (*labels, *means)))
@@ -72,14 +76,14 @@ def _summary(report: dict[str, Any]) -> list[str]:
     patients = len({patient for run in report["runs"] for patient in run["test_patients"]})
     how = (
         "Points by which each differs from the method without queries that has the highest AUROC; methods with outlier "
-        "exposure are rivals only of what had it too. p: patients paired; "
-        f"of {patients} patients none can be below {2 / 2**patients:.2g}."
+        "exposure are rivals only of what had it too. In brackets the mean over patients, each compared with itself, "
+        f"and its p; of {patients} patients none can be below {2 / 2**patients:.2g}."
     )
     return ["## What holds", how, margins, "\n".join(sentences)]
 
 
 def _margin(against: dict[str, float]) -> str:
-    tested = "" if against["p"] is None else f" (p = {against['p']:.2f})"
+    tested = "" if against["p"] is None else f" ({100 * against['by_patient']:+.1f}, p = {against['p']:.2f})"
     return f"{100 * against['margin']:+.1f}{tested}"
 
 

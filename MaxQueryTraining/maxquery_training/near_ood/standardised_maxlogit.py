@@ -18,6 +18,7 @@ class StandardisedMaxLogit:
 
     Where two predicted classes meet, the score of what lies about is taken instead, from `width` voxels on
     both sides inwards (0: nowhere); then it is smoothed by a Gaussian whose taps lie `dilation` voxels apart (0: not).
+    Both are less than the paper's, whose images are larger.
     """
 
     mean: Tensor

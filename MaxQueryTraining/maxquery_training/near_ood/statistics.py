@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -28,9 +29,11 @@ class Estimate:
     spread: float | None
 
     def to_json(self) -> dict[str, object]:
+        """JSON knows no NaN."""
+        if not np.isfinite(self.mean):
+            return {"mean": None, "ci": None, "sd_over_runs": None}
         interval = None if self.low is None else [self.low, self.high]
-        mean = self.mean if np.isfinite(self.mean) else None  # JSON knows no NaN
-        return {"mean": mean, "ci": interval, "sd_over_runs": self.spread}
+        return {"mean": self.mean, "ci": interval, "sd_over_runs": self.spread}
 
 
 def localisation(cases: Cases, score: str, region: str = "organ") -> dict[str, float]:
@@ -40,6 +43,11 @@ def localisation(cases: Cases, score: str, region: str = "organ") -> dict[str, f
         return total.figures()
     except ValueError:
         return dict.fromkeys(("auroc", "aupr", "fpr95"), float("nan"))
+
+
+def mean_of_types(cases: Cases, score: str, kinds: Sequence[str]) -> float:
+    """AUROC, each type of outlier counting alike, however large its lesions are."""
+    return float(np.mean([localisation([c for c in cases if c.outlier == kind], score)["auroc"] for kind in kinds]))
 
 
 def pooled(cases: Cases, score: str, region: str) -> ScoreCounts:
@@ -57,13 +65,18 @@ def detection(cases: Cases, score: str) -> float:
 
 
 def sensitivity(cases: Cases, score: str, false_per_case: float) -> float:
-    """The share of outliers found, at the best threshold of those with at most so many false regions a case; 0 where
-    no threshold has so few."""
+    """The most outliers found, as a share, at so many false regions a case: free-response ROC, with a line from the
+    threshold that finds nothing to the strictest that was tried, and on from each to the next."""
     found = np.array([[region.found for region in case.regions[score]] for case in cases if case.outlier], float)
     false = np.array([[region.false for region in case.regions[score]] for case in cases], float)
     if not found.size:
         return float("nan")
-    return float(found.mean(axis=0)[false.mean(axis=0) <= false_per_case].max(initial=0.0))
+    curve = [(0.0, 0.0), *zip(false.mean(axis=0)[::-1], found.mean(axis=0)[::-1], strict=True)]
+    best = max(share for number, share in curve if number <= false_per_case)
+    for (few, less), (many, more) in pairwise(curve):
+        if few <= false_per_case < many:
+            best = max(best, less + (more - less) * (false_per_case - few) / (many - few))
+    return float(best)
 
 
 def shares_below(cases: Cases, score: str, limits: Sequence[float]) -> dict[str, float]:
@@ -73,7 +86,7 @@ def shares_below(cases: Cases, score: str, limits: Sequence[float]) -> dict[str,
 
 
 def mean_dice(cases: Cases, label: str) -> float:
-    """Over cases without an outlier where the label is there or was found."""
+    """Over cases without an outlier that have the label."""
     values = [case.dice[label] for case in cases if not case.outlier]
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 

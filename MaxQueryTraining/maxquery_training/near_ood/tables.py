@@ -32,6 +32,11 @@ class Method:
         runs = [[case for case in cases if not kind or case.outlier == kind] for cases in self.runs]
         return to_json(st.estimate(runs, lambda run, cases: st.localisation(cases, self.scores[run], region)))
 
+    def mean_of_types(self, kinds: Sequence[str]) -> dict[str, Any]:
+        return to_json(st.estimate(
+            self.runs, lambda run, cases: {"auroc": st.mean_of_types(cases, self.scores[run], kinds)}
+        ))["auroc"]  # fmt: skip
+
     def by_patient(self) -> list[dict[str, dict[str, float]]]:
         """Of each run: every patient's localisation."""
         runs = zip(self.runs, self.scores, strict=True)
@@ -82,6 +87,7 @@ def localisation_row(method: Method, outliers: Sequence[str]) -> dict[str, Any]:
         "known_tumours": method.localisation("tumours"),
         "whole_volume": method.localisation("whole"),
         "real_tumours": method.localisation("real"),
+        "mean_of_types": method.mean_of_types(outliers),
         "by_type": {kind: method.localisation(kind=kind) for kind in outliers},
         "calibration": method.calibration(),
         "by_patient": method.by_patient(),
@@ -104,12 +110,16 @@ def segmentation_row(network: Network, runs: Sequence[BenchmarkRun]) -> dict[str
 def against_best(rows: Sequence[dict[str, Any]], ours: str) -> dict[str, Any] | None:
     """What separates the row `ours` from the one with the highest AUROC among networks without queries, if any.
 
-    What was exposed to strange lesions is a rival only of what was too. Each patient is compared with itself, in all
-    runs that it is in: `p` is that of `paired_test`.
+    What was exposed to strange lesions is a rival only of what was too. `margin`: of all cases pooled.
+    `by_patient`: the mean over patients, each compared with itself, in all runs that it is in; `p` is that mean's, of
+    `paired_test`.
     """
     mine = next(row for row in rows if row["method"] == ours)
-    rivals = [row for row in rows if row["kind"] != "maxquery" and row["exposed"] <= mine["exposed"]]
-    if not rivals:
+    rivals = [
+        row for row in rows
+        if row["kind"] != "maxquery" and row["exposed"] <= mine["exposed"] and row["auroc"]["mean"] is not None
+    ]  # fmt: skip
+    if not rivals or mine["auroc"]["mean"] is None:
         return None
     best = max(rivals, key=lambda row: row["auroc"]["mean"])
     result: dict[str, Any] = {"best": best["method"]}
@@ -119,8 +129,8 @@ def against_best(rows: Sequence[dict[str, Any]], ours: str) -> dict[str, Any] | 
             for patient in run:
                 differences[patient].append(run[patient][figure] - other[patient][figure])
         margin = mine[figure]["mean"] - best[figure]["mean"]
-        p = st.paired_test([float(np.mean(values)) for values in differences.values()])
-        result[figure] = {"margin": margin, "p": p}
+        each = [float(np.mean(values)) for values in differences.values()]
+        result[figure] = {"margin": margin, "by_patient": float(np.nanmean(each)), "p": st.paired_test(each)}
     return result
 
 

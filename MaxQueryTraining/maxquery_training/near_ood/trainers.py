@@ -1,4 +1,4 @@
-"""The networks that MaxQuery is compared with: the same backbone, trained on for as long and at the same rate."""
+"""Networks that MaxQuery is compared with: the same backbone, trained on for as long and at the same rate."""
 
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler

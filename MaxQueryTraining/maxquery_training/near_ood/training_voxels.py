@@ -18,11 +18,13 @@ _A_LABEL = 2000  # voxels of each label in one window
 
 @dataclass(frozen=True)
 class Voxels:
-    """`features` `(M, C)`, `logits` `(M, K)`, `labels` `(M,)`, in an order drawn at random."""
+    """`features` `(M, C)`, `logits` `(M, K)`, `labels` `(M,)`, in an order drawn at random and rare labels more often
+    than they occur; `shares` `(K,)`: how often they occur."""
 
     features: Tensor
     logits: Tensor
     labels: Tensor
+    shares: Tensor
 
 
 @torch.inference_mode()
@@ -30,19 +32,20 @@ def training_voxels(network: nn.Module, cases: list[LabelledCase], bundle: Bundl
     """Of all windows of the `cases` that show the organ, up to 2000 voxels of each label."""
     generator = torch.Generator().manual_seed(seed)
     device = next(network.parameters()).device
-    found = []
+    found, occurring = [], torch.zeros(len(bundle.labels))
     for case in cases:
         for window, labels in _windows(case, bundle):
             output = network(window[None].to(device))
             for label in range(case.ignore):
                 where = (labels == label).nonzero()
+                occurring[label] += len(where)
                 where = where[torch.randperm(len(where), generator=generator)[:_A_LABEL]]
                 z, y, x = where.T
                 maps = (maps[0, :, z, y, x].T.float().cpu() for maps in (output.features, output.segmentation))
                 found.append((*maps, torch.full((len(where),), label)))
     features, logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
     order = torch.randperm(len(labels), generator=generator)
-    return Voxels(features[order], logits[order], labels[order])
+    return Voxels(features[order], logits[order], labels[order], occurring / occurring.sum())
 
 
 def _windows(case: LabelledCase, bundle: Bundle) -> Iterator[tuple[Tensor, Tensor]]:
