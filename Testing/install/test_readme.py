@@ -32,9 +32,9 @@ def test_the_table_of_methods_is_the_reports():
 
 
 def test_the_table_of_liver_demos_scores_is_its_bundles():
-    models = ROOT / "Resources" / "Models"
-    measured = json.loads((models / "liver-demo" / "bundle.json").read_text("utf-8"))["metrics"]["ood"]
-    page = (models / "liver-demo.md").read_text("utf-8")
+    bundle = ROOT / "Resources" / "Models" / "liver-demo" / "bundle.json"
+    measured = json.loads(bundle.read_text("utf-8"))["metrics"]["ood"]
+    page = (ROOT / "Resources" / "liver-demo.md").read_text("utf-8")
     rows = re.findall(r"^\| `(\w+)`[^|]* \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
     assert {score for score, *_ in rows} == set(measured)
     for score, *figures in rows:
