@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _READER_GONE if code is None else code
     except MemoryError:
         error = MachineError("memory", "The machine ran out of memory.", "Close other programs, or crop the CT.")
+    except ModuleNotFoundError as caught:
+        hint = f"Install it into this Python: {sys.executable}."
+        error = MachineError("package", f"The Python package '{caught.name}' is missing.", hint)
     except Exception as caught:
         error = MaxQueryError(
             "bug", f"Something went wrong inside MaxQuery: {type(caught).__name__}: {caught}",

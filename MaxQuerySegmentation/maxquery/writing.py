@@ -20,7 +20,6 @@ from maxquery.calibration import AnomalyUnits, CalibrationTable, planes_in_units
 from maxquery.errors import InputError, MachineError, MaxQueryError
 from maxquery.findings_table import findings_rows
 from maxquery.nrrd import write_nrrd
-from maxquery.preview import write_preview
 from maxquery.result import Prediction
 from maxquery.scene import SceneFiles, write_scene
 from maxquery.segmentation_file import write_segmentation
@@ -110,6 +109,8 @@ def write_results(
         with (staged / "findings.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(findings_rows(prediction.findings))
         if preview:
+            from maxquery.preview import write_preview  # matplotlib, which Slicer's Python need not have
+
             write_preview(staged / "preview.png", ct, prediction, calibration, title=title, planted=planted)
         if scene:
             heat = staged / "anomaly.nrrd"

@@ -138,7 +138,10 @@ def test_a_failure_at_any_rename_brings_the_older_result_back(tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-@pytest.mark.parametrize("writer", ["write_segmentation", "write_nrrd", "write_preview", "write_scene"])
+@pytest.mark.parametrize(
+    "writer",
+    ["writing.write_segmentation", "writing.write_nrrd", "preview.write_preview", "writing.write_scene"],
+)
 def test_a_full_disk_leaves_the_older_result_and_nothing_else(tmp_path, monkeypatch, writer):
     """The writers raise what a full disk raises; test_nrrd.py has them meet a real limit."""
     write(tmp_path, 1)
@@ -148,7 +151,7 @@ def test_a_full_disk_leaves_the_older_result_and_nothing_else(tmp_path, monkeypa
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(writing, writer, full)
+    monkeypatch.setattr(f"maxquery.{writer}", full)
     with pytest.raises(MachineError, match="no room left") as failure:
         write(tmp_path, 2, ct=CT, preview=True, scene=True)
     assert failure.value.code == "disk_full" and failure.value.hint
