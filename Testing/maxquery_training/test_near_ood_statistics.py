@@ -33,10 +33,18 @@ def test_the_mean_is_over_runs_and_the_interval_over_patients():
     good, bad = case("good", "fat", out=(2.0,)), case("bad", "fat", out=(-1.0,))
     both = st.estimate([[good, bad], [good]], lambda run, cases: st.localisation(cases, "A"))["auroc"]
     assert both.mean == pytest.approx((0.5 + 1.0) / 2)
-    assert both.low is None, "one patient alone gives no interval"
+    alone = st.estimate([[good]], lambda run, cases: st.localisation(cases, "A"))["auroc"]
+    assert (alone.mean, alone.low) == (1.0, None), "one patient alone gives no interval"
     of_two = st.estimate([[good, bad]], lambda run, cases: st.localisation(cases, "A"))["auroc"]
     assert (of_two.low, of_two.high, of_two.spread) == (0.0, 1.0, None)
     assert st.estimate([[good, bad]] * 2, lambda run, cases: st.localisation(cases, "A"))["auroc"].spread == 0.0
+
+
+def test_the_interval_knows_that_runs_differ():
+    """Patients of one run are alike here: drawn run by run, they would seem to leave nothing open."""
+    good, bad = ([case(f"{run} {n}", "fat", out=(out,)) for n in range(2)] for run, out in (("a", 2.0), ("b", -1.0)))
+    auroc = st.estimate([good, bad], lambda run, cases: st.localisation(cases, "A"))["auroc"]
+    assert (auroc.mean, auroc.low, auroc.high) == (0.5, 0.0, 1.0)
 
 
 def test_a_patient_of_several_runs_is_one_patient():
@@ -51,7 +59,10 @@ def test_a_patient_of_several_runs_is_one_patient():
                 **{figure: {"mean": value} for figure in FIGURES}}  # fmt: skip
 
     found = against_best([row("A", "maxquery", 0.9), row("B", "nnunet", 0.5)], "A")["auroc"]
-    assert found == {"margin": pytest.approx(0.4), "by_patient": pytest.approx(0.4), "p": 0.5}
+    assert found == {"best": "B", "margin": pytest.approx(0.4), "by_patient": pytest.approx(0.4), "p": 0.5}
+    rivals = [row("B", "nnunet", 0.5), row("C", "nnunet", 0.6)]
+    against = against_best([row("A", "maxquery", 0.9), *rivals], "A")
+    assert [against[figure]["best"] for figure in FIGURES] == ["C", "C", "B"], "the best in each figure"
     assert against_best([row("A", "maxquery", 0.9)], "A") is None
 
 

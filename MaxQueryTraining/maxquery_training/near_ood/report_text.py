@@ -70,8 +70,8 @@ def _summary(report: dict[str, Any]) -> list[str]:
     """What holds and what does not, in sentences."""
     if not report.get("against_best"):
         return []
-    margins = _table(("", "held against", "AUROC ↑", "AUPR ↑", "FPR95 ↓"), [
-        (ours, against["best"], *(_margin(against[figure]) for figure in ("auroc", "aupr", "fpr95")))
+    margins = _table(("", "AUROC ↑", "AUPR ↑", "FPR95 ↓"), [
+        (ours, *(_margin(against[figure]) for figure in ("auroc", "aupr", "fpr95")))
         for ours, against in report["against_best"].items()
     ])  # fmt: skip
     sentences = []
@@ -82,16 +82,16 @@ def _summary(report: dict[str, Any]) -> list[str]:
         sentences.append(f"- **{name}**: {ours}the best is {best['method']}, {_percent(of(best))}.")
     patients = len({patient for run in report["runs"] for patient in run["test_patients"]})
     how = (
-        "Points by which each differs from the method without queries that has the highest AUROC; methods with outlier "
-        "exposure are rivals only of what had it too. In brackets the mean over patients, each compared with itself, "
-        f"and its p; of {patients} patients none can be below {2 / 2**patients:.2g}."
+        "Points by which each differs from the best method without queries, another for each figure; methods with "
+        "outlier exposure are rivals only of what had it too. In brackets the mean over patients, each compared with "
+        f"itself, and its p; of {patients} patients none can be below {2 / 2**patients:.2g}."
     )
     return ["## What holds", how, margins, "\n".join(sentences)]
 
 
 def _margin(against: dict[str, float]) -> str:
     tested = "" if against["p"] is None else f" ({100 * against['by_patient']:+.1f}, p = {against['p']:.2f})"
-    return f"{100 * against['margin']:+.1f}{tested}"
+    return f"{100 * against['margin']:+.1f} against {against['best']}{tested}"
 
 
 def _how(report: dict[str, Any]) -> str:

@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean over runs; `low` and `high`: its 95 % bootstrap interval, the same patients drawn anew in all runs, None
-    where a run has a single one; `spread`: the standard deviation over runs, None of a single run."""
+    """The mean over runs; `low` and `high`: its 95 % bootstrap interval by patient, None where there is a single one;
+    `spread`: the standard deviation over runs, None of a single run."""
 
     mean: float
     low: float | None
@@ -94,7 +94,11 @@ def mean_dice(cases: Cases, label: str) -> float:
 def estimate(
     runs: Sequence[Cases], figures: Callable[[int, Cases], Mapping[str, float]], seed: int = 0
 ) -> dict[str, Estimate]:
-    """Of `figures`, which are worked out of a run's number and its cases."""
+    """Of `figures`, which are worked out of a run's number and its cases.
+
+    Patients of all runs are drawn together, a run weighs as many as are drawn of it: so that what differs from run to
+    run is in the interval too.
+    """
     rng = np.random.default_rng(seed)
     patients = [_by_patient(cases) for cases in runs]
     everybody = sorted({patient for groups in patients for patient in groups})
@@ -106,22 +110,19 @@ def estimate(
             known[group] = figures(run, [case for patient in group for case in patients[run][patient]])
         return known[group]
 
-    def draw() -> list[list[str]]:
-        """Of each run: those of its patients that are drawn, all anew where it would have none."""
-        while True:
-            drawn = rng.choice(everybody, len(everybody)).tolist()
-            picked = [[patient for patient in drawn if patient in groups] for groups in patients]
-            if all(picked):
-                return picked
+    def resampled() -> dict[str, float]:
+        drawn = rng.choice(everybody, len(everybody)).tolist()
+        picked = [[patient for patient in drawn if patient in groups] for groups in patients]
+        weights = [len(some) for some in picked if some]
+        ones = [of(run, some) for run, some in enumerate(picked) if some]
+        return {name: float(np.average([one[name] for one in ones], weights=weights)) for name in ones[0]}
 
     whole = [of(run, list(groups)) for run, groups in enumerate(patients)]
-    drawn = []
-    if all(len(groups) > 1 for groups in patients):
-        drawn = [[of(run, picked) for run, picked in enumerate(draw())] for _ in range(_RESAMPLES)]
+    drawn = [resampled() for _ in range(_RESAMPLES)] if len(everybody) > 1 else []
     return {
         name: Estimate(
             float(np.mean([one[name] for one in whole])),
-            *_interval([np.mean([one[name] for one in ones]) for ones in drawn]),
+            *_interval([one[name] for one in drawn]),
             float(np.std([one[name] for one in whole], ddof=1)) if len(whole) > 1 else None,
         )
         for name in whole[0]

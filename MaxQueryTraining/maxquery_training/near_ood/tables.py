@@ -108,7 +108,7 @@ def segmentation_row(network: Network, runs: Sequence[BenchmarkRun]) -> dict[str
 
 
 def against_best(rows: Sequence[dict[str, Any]], ours: str) -> dict[str, Any] | None:
-    """What separates the row `ours` from the one with the highest AUROC among networks without queries, if any.
+    """By figure: what separates the row `ours` from the `best` of all that read networks without queries, if any.
 
     What was exposed to strange lesions is a rival only of what was too. `margin`: of all cases pooled.
     `by_patient`: the mean over patients, each compared with itself, in all runs that it is in; `p` is that mean's, of
@@ -121,16 +121,18 @@ def against_best(rows: Sequence[dict[str, Any]], ours: str) -> dict[str, Any] | 
     ]  # fmt: skip
     if not rivals or mine["auroc"]["mean"] is None:
         return None
-    best = max(rivals, key=lambda row: row["auroc"]["mean"])
-    result: dict[str, Any] = {"best": best["method"]}
-    for figure in ("auroc", "aupr", "fpr95"):
+    result: dict[str, Any] = {}
+    for figure, better in (("auroc", max), ("aupr", max), ("fpr95", min)):
+        best = better(rivals, key=lambda row: row[figure]["mean"])
         differences = defaultdict(list)
         for run, other in zip(mine["by_patient"], best["by_patient"], strict=True):
             for patient in run:
                 differences[patient].append(run[patient][figure] - other[patient][figure])
         margin = mine[figure]["mean"] - best[figure]["mean"]
         each = [float(np.mean(values)) for values in differences.values()]
-        result[figure] = {"margin": margin, "by_patient": float(np.nanmean(each)), "p": st.paired_test(each)}
+        result[figure] = {
+            "best": best["method"], "margin": margin, "by_patient": float(np.nanmean(each)), "p": st.paired_test(each)
+        }  # fmt: skip
     return result
 
 
