@@ -70,11 +70,14 @@ class BackboneTrainer(ResumableTrainer):
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16_on_cpu)
 
     def _build_loss(self) -> nn.Module:
-        stock = super()._build_loss()  # deep supervision around Dice + cross-entropy
-        stock.loss = segmentation_loss(
+        loss = segmentation_loss(
             self.configuration_manager.batch_dice, self.class_weights, self.label_manager.ignore_label,
             dist.is_initialized(),
         )  # fmt: skip
+        if not self.enable_deep_supervision:
+            return loss
+        stock = super()._build_loss()  # deep supervision around Dice + cross-entropy
+        stock.loss = loss
         return stock
 
     @property

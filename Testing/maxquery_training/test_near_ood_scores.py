@@ -43,10 +43,12 @@ def test_sml_standardises_by_the_predicted_class(voxels):
     score = StandardisedMaxLogit.fit(voxels, width=0, dilation=0)
     logits = torch.randn(1, K, 3, 4, 5) * 6
     largest, predicted = voxels.logits.max(dim=1)
+    occurring = voxels.shares[voxels.labels]  # the bank has as many of each label
     for z, y, x in itertools.product(range(3), range(4), range(5)):
         value, k = logits[0, :, z, y, x].max(dim=0)
-        own = largest[predicted == k]
-        expected = -(value - own.mean()) / own.std()
+        own, weights = largest[predicted == k].numpy(), occurring[predicted == k].numpy()
+        mean = np.average(own, weights=weights)
+        expected = -(value - mean) / np.sqrt(np.average((own - mean) ** 2, weights=weights))
         assert score(output(logits))[0, z, y, x] == pytest.approx(float(expected), abs=1e-4)
 
 

@@ -101,7 +101,7 @@ class Networks:
         if network.kind == "synthesis":
             return CompareNet(self._stock(self.stock), self._built(network))
         if network.kind in ("swin", "transunet"):
-            weights = class_weights(Preset.from_json(self.plans["maxquery"]), len(self.labels))
+            weights = class_weights(Preset.from_json(self._plans(network)["maxquery"]), len(self.labels))
             return SegmentingNet(self._built(network), weights.log())
         if network.kind == "ensemble":
             return EnsembleNet([self._stock(part) for part in self._parts(network)])
@@ -118,7 +118,7 @@ class Networks:
         return read_checkpoint(self._checkpoint(network, _TRAINERS[network.kind]))["network_weights"]
 
     def _stock(self, network: Network) -> StockNet:
-        return StockNet(self._weights(network), self.plans, len(self.channels), len(self.labels))
+        return StockNet(self._weights(network), self._plans(network), len(self.channels), len(self.labels))
 
     def _built(self, network: Network) -> nn.Module:
         """As its trainer builds it."""

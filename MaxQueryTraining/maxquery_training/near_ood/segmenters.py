@@ -5,12 +5,13 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
 
 from maxquery.errors import MachineError
 from maxquery_training.stock import Logits
 from maxquery_training.trainers import BackboneTrainer
 
-_RATE = 4e-4  # of AdamW; both papers' transformers begin near it
+_RATE = 4e-4  # of AdamW, for transformers
 _STRIDE, _LEAST_WIDTH = 32, 64  # of Swin UNETR: sizes are multiples of it, and its bottleneck normalises two voxels
 _LAYERS, _HEADS = 12, 8  # of TransUNet's encoder, as in its paper but for the heads: nnU-Net's widths divide by 8
 
@@ -72,10 +73,13 @@ class BottleneckTransformer(nn.Module):
 
     def __init__(self, channels: int, tokens_zyx: tuple[int, int, int]):
         super().__init__()
-        layer = nn.TransformerEncoderLayer(
-            channels, _HEADS, 4 * channels, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+        layers = (
+            nn.TransformerEncoderLayer(
+                channels, _HEADS, 4 * channels, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(_LAYERS)
         )
-        self.layers = nn.TransformerEncoder(layer, _LAYERS, nn.LayerNorm(channels), enable_nested_tensor=False)
+        self.layers = nn.Sequential(*layers, nn.LayerNorm(channels))  # nn.TransformerEncoder begins with equal ones
         self.position = nn.Parameter(0.02 * torch.randn(1, channels, *tokens_zyx))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -85,6 +89,16 @@ class BottleneckTransformer(nn.Module):
 
 
 class TransUNetTrainer(FromScratchTrainer):
+    """Its U-Net has the rate that the plain one has in the backbone stage."""
+
+    def configure_optimizers(self):
+        transformer = list(self.network.encoder.stages[-1][1].parameters())
+        of_transformer = set(map(id, transformer))
+        unet = [weight for weight in self.network.parameters() if id(weight) not in of_transformer]
+        groups = [{"params": unet, "lr": self.preset.backbone_rate}, {"params": transformer, "lr": _RATE}]
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
+        return optimizer, LambdaLR(optimizer, lambda epoch: (1 - epoch / self.num_epochs) ** 0.9)
+
     @staticmethod
     def build_network_architecture(plans_manager, configuration_manager, num_input_channels, num_output_channels,
                                    enable_deep_supervision=True) -> nn.Module:  # fmt: skip

@@ -28,15 +28,13 @@ class StandardisedMaxLogit:
 
     @classmethod
     def fit(cls, voxels: Voxels, width: int = 4, dilation: int = 2) -> "StandardisedMaxLogit":
-        """A class that is hardly ever predicted has the statistics of all."""
+        """Labels count as often as they occur. A class that is hardly ever predicted has the statistics of all."""
         largest, predicted = voxels.logits.max(dim=1)
-        mean = torch.full((voxels.logits.shape[1],), float(largest.mean()))
-        deviation = torch.full_like(mean, float(largest.std()))
-        for k in range(len(mean)):
-            own = largest[predicted == k]
-            if len(own) > 1:
-                mean[k], deviation[k] = own.mean(), own.std().clamp(min=1e-6)
-        return cls(mean, deviation, width, dilation)
+        weights = (voxels.shares / voxels.labels.bincount(minlength=len(voxels.shares)).clamp(min=1))[voxels.labels]
+        own = [of if (of := predicted == k).sum() > 1 else torch.ones_like(of) for k in range(voxels.logits.shape[1])]
+        means = [_mean(largest[of], weights[of]) for of in own]
+        variances = [_mean((largest[of] - mean) ** 2, weights[of]) for of, mean in zip(own, means, strict=True)]
+        return cls(torch.stack(means), torch.stack(variances).sqrt().clamp(min=1e-6), width, dilation)
 
     def __call__(self, output: Logits) -> Tensor:
         largest, predicted = output.segmentation.float().max(dim=1)
@@ -54,6 +52,10 @@ class StandardisedMaxLogit:
         for _ in range(1, self.width):
             widths.append(functional.max_pool3d(widths[-1].float(), 3, 1, 1) > 0)
         return widths[: self.width][::-1]
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights).sum() / weights.sum()
 
 
 def _from_around(score: Tensor, boundary: Tensor) -> Tensor:
