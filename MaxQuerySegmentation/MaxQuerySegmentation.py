@@ -96,6 +96,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._guiTag = None
         self._run: SegmentRun | ResponsesRun | None = None
         self._result: ResultNodes | None = None
+        self._asked = ""  # the result whose queries are asked
         self._firstRun = ""
         self._region: vtkMRMLMarkupsROINode | None = None
 
@@ -207,7 +208,8 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def onPythonChosen(self, _change):
         path = self.ui.pythonPath.currentPath
         slicer.app.userSettings().setValue(_PYTHON_SETTING, path)
-        self.ui.pythonLabel.setText(about_python(Path(path)) if path else _("The engine runs in Slicer's own Python."))
+        own = _("The engine runs in Slicer's own Python.")
+        self.ui.pythonLabel.setText(about_python(Path(path), slicer.util.startupEnvironment()) if path else own)
         self.tellOfFirstRun()
 
     def tellOfFirstRun(self):
@@ -277,6 +279,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def onAskQueries(self, checked=False):
         if self._cannot_ask() is None:  # the CT may just have gone
             result, size_mm = self._result, self._parameters.cubeMm
+            self._asked = result.name
             self._start(ResponsesRun, result.model, result.phases, slice_centre(result.ct), size_mm)
 
     def _start(self, kind, model, phases, *what):
@@ -324,7 +327,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def _ended(self, run: SegmentRun | ResponsesRun, end: End):
         try:
             if end.outcome == "done" and isinstance(run, ResponsesRun):
-                self.inspector.take_responses(*run.load())
+                self.inspector.take_responses(self._asked, *run.load())
             elif end.outcome == "done":
                 parameters = self.logic.getParameterNode()
                 result = run.load(slicer.mrmlScene, parameters.replaceEarlier)

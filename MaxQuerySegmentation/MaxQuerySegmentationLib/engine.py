@@ -44,11 +44,11 @@ class Engine:
         return environment
 
 
-def about_python(python: Path) -> str:
-    """A sentence about another Python: which `maxquery` it has, or what stands in the way of a run."""
+def about_python(python: Path, environment: Mapping[str, str]) -> str:
+    """A sentence about another Python: which `maxquery` it has, or what stands in the way of a run in `environment`."""
     if not python.is_file():
         return _("No program lies there.")
-    engine = Engine(python, None)
+    engine = Engine(python, None, environment)
     try:
         done = subprocess.run(
             [str(python), "-c", _ASKED], env=engine.child_environment(), capture_output=True, encoding="utf-8",

@@ -2,12 +2,12 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from MaxQuerySegmentationLib.result_nodes import ResultNodes
@@ -17,13 +17,15 @@ COLUMNS = (
     _("Show"), _("Finding"), _("OOD"), _("ml"), _("⌀ mm"), _("⟂ mm"), _("%ile"), _("Query"), _("Reviewed"), _("Comment")
 )  # fmt: skip
 TIPS = {
-    LONGEST: _("The longest diameter in any axial slice."), ACROSS: _("The widest extent across the longest diameter."),
+    LONGEST: _("The longest diameter in any slice of the CT."),
+    ACROSS: _("The widest extent across the longest diameter."),
     PERCENTILE: _("Mean anomaly: how many of a hundred known voxels score lower."),
     QUERY: _("The query that owns most of it."),
 }  # fmt: skip
 _WIDEST_TYPE = 170  # pixels; the tip shows what is cut
 _KEPT = {SHOWN: "shown", REVIEWED: "reviewed", COMMENT: "comment"}
-"""Columns that a person fills: they lie in the scene's table of findings, and so in the .mrb."""
+"""Columns that a person fills: they are saved with the scene."""
+_REVIEW = "MaxQuery.Review"
 
 
 class FindingsPanel:
@@ -104,24 +106,19 @@ def jump_to(result: ResultNodes, finding: int) -> None:
 
 
 def keep(result: ResultNodes, finding: int, name: str, value: str) -> None:
-    """Writes into the column `name` of the scene's findings, made if need be."""
-    table = result.findings.GetTable()
-    if table.GetColumnByName(name) is None:
-        column = vtk.vtkStringArray()
-        column.SetName(name)
-        column.SetNumberOfValues(table.GetNumberOfRows())
-        for row in range(table.GetNumberOfRows()):
-            column.SetValue(row, "yes" if name == "shown" else "")
-        result.findings.AddColumn(column)
-    table.GetColumnByName(name).SetVariantValue(finding, vtk.vtkVariant(value))
-    result.findings.Modified()
+    """Keeps what a person ticked or wrote, as JSON: the file of an MRML table loses quotes, tabs and line breaks."""
+    kept = _review(result)
+    kept.setdefault(str(finding), {})[name] = value
+    result.provenance.SetAttribute(_REVIEW, json.dumps(kept))
 
 
 def _kept(result: ResultNodes, finding: int, name: str) -> str:
-    column = result.findings.GetTable().GetColumnByName(name)
-    if column is None:
-        return "yes" if name == "shown" else ""
-    return column.GetVariantValue(finding).ToString()
+    return _review(result).get(str(finding), {}).get(name, "yes" if name == "shown" else "")
+
+
+def _review(result: ResultNodes) -> dict[str, dict[str, str]]:
+    """By the finding's row, what was kept of it."""
+    return json.loads(result.provenance.GetAttribute(_REVIEW) or "{}")
 
 
 def _item(finding: int, value):

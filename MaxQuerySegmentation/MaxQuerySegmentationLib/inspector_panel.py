@@ -1,6 +1,7 @@
 """The section 'Query inspector' of the panel: what each query owns, what it is called, and what it answers."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,11 @@ class InspectorPanel:
         if not known:
             return
         bundle = result.report["bundle"]
-        file = self.notes_folder / f"{bundle['name']} {bundle['version']}.json"
-        self.notes = QueryNotes(result.report["queries"], file)
-        self.result, self.usage, self._calibration = result, QueryUsage.of(result), result.calibration
+        weights = bundle["weights_sha256"][:8]  # a network that was trained again has other queries
+        file = self.notes_folder / f"{bundle['name']} {bundle['version']} {weights}.json"
+        self.notes = self._notes_in(file, result.report["queries"])
+        self.result, self.usage = result, QueryUsage.of(result)
+        self._ranks = result.calibration if result.shows_eq_9 else None
         self._clusters = ClusterMap(slicer.mrmlScene, result, self.notes)
         self._fill_table()
         self.ui.compareSelector.clear()
@@ -86,6 +89,16 @@ class InspectorPanel:
         return name if name.endswith(f" {query}") else f"{query} {name}"
 
     # The queries
+
+    def _notes_in(self, file: Path, queries: Sequence[Mapping]) -> QueryNotes:
+        """Those in a file, which is put aside if it cannot be understood."""
+        try:
+            return QueryNotes(queries, file)
+        except ValueError as error:
+            aside = file.with_suffix(".unreadable")
+            os.replace(file, aside)
+            self.ui.inspectorLabel.setText(_("{error}. It is kept as {file}.").format(error=error, file=aside))
+            return QueryNotes(queries, file)
 
     def _fill_table(self) -> None:
         self._filling = True
@@ -212,10 +225,15 @@ class InspectorPanel:
         self._chart_view.setMRMLScene(slicer.mrmlScene)
         self.ui.chartFrame.layout().addWidget(self._chart_view)
 
-    def take_responses(self, values: np.ndarray, to_ras: np.ndarray) -> None:
-        """Shows R `(N, z, y, x)` of a region: the chart follows the crosshair from now on."""
+    def take_responses(self, asked: str, values: np.ndarray, to_ras: np.ndarray) -> None:
+        """Shows R `(N, z, y, x)` of a region: the chart follows the crosshair from now on.
+
+        `asked`: the name of the result whose queries these are; nothing is shown over another one.
+        """
         self.forget_responses()
-        if self.result is None:  # removed while they were computed
+        if self.result is None or self.result.name != asked:
+            text = _("The queries of {result} have answered, but it is no longer shown. Show it and ask again.")
+            self.ui.inspectorLabel.setText(text.format(result=asked))
             return
         groups = [query["group"] for query in self.result.report["queries"]]
         scene, limits = slicer.mrmlScene, (float(values.min()), float(values.max()))
@@ -294,7 +312,8 @@ class InspectorPanel:
             return
         responses = self.responses.at(position)
         if responses is not None:
-            self._chart.show(responses, float(self._calibration.percentile(-responses.max(keepdims=True))[0]))
+            eq_9 = -responses.max(keepdims=True)
+            self._chart.show(responses, self._ranks and float(self._ranks.percentile(eq_9)[0]))
 
 
 def _paint(item, rgb: tuple[float, float, float]) -> None:

@@ -10,19 +10,24 @@ from MaxQuerySegmentationLib.result_nodes import ResultNodes
 
 @dataclass(frozen=True)
 class QueryUsage:
-    """`volume_ml` and `mean_response` (NaN where it owns nothing) of each query, `(N,)` both."""
+    """`volume_ml` and `mean_response` of each query, `(N,)` both.
+
+    `mean_response` is NaN where the query owns nothing, and where the model's own score is another than Eq. 9: its map
+    says nothing of responses.
+    """
 
     volume_ml: np.ndarray
     mean_response: np.ndarray
 
     @classmethod
     def of(cls, result: ResultNodes) -> "QueryUsage":
-        """The owner's response is the largest, and the raw anomaly is minus that: nothing more is needed."""
+        """The owner's response is the largest, and Eq. 9 is minus that: nothing more is needed."""
         queries = len(result.report["queries"])
         owners = slicer.util.arrayFromVolume(result.clusters).ravel()
         raw = slicer.util.arrayFromVolume(result.raw).ravel()
         voxels = np.bincount(owners, minlength=queries + 1)[1 : queries + 1]
         sums = np.bincount(owners, weights=raw, minlength=queries + 1)[1 : queries + 1]
         voxel_ml = float(np.prod(result.raw.GetSpacing())) / 1000
+        known = voxels if result.shows_eq_9 else np.zeros_like(voxels)
         with np.errstate(invalid="ignore"):
-            return cls(voxels * voxel_ml, -sums / np.where(voxels, voxels, np.nan))
+            return cls(voxels * voxel_ml, -sums / np.where(known, known, np.nan))

@@ -107,16 +107,17 @@ class ResponseChart:
             series.SetColor(*notes[list(groups).index(group)].colour)
             self.chart.AddAndObservePlotSeriesNodeID(series.GetID())
 
-    def show(self, responses: np.ndarray, percentile: float) -> None:
-        """`responses` `(N,)` of one voxel, and its anomaly's percentile."""
+    def show(self, responses: np.ndarray, percentile: float | None) -> None:
+        """`responses` `(N,)` of one voxel, and its anomaly's percentile, where it follows from them."""
         for query, (group, response) in enumerate(zip(self._groups, responses, strict=True)):
             self._columns[group].SetValue(query, float(response))
         for column in self._columns.values():
             column.Modified()
+        title = _("max R {value:.2f} by query {query}")
+        if percentile is not None:
+            title += _(", percentile {percentile:.1f}")
         self.chart.SetTitle(
-            _("max R {value:.2f} by query {query}, percentile {percentile:.1f}").format(
-                value=float(responses.max()), query=int(responses.argmax()), percentile=percentile
-            )
+            title.format(value=float(responses.max()), query=int(responses.argmax()), percentile=percentile)
         )
         self.table.Modified()
 

@@ -40,6 +40,13 @@ class ResultNodes:
         return self.phases[0]
 
     @property
+    def nodes(self) -> tuple[Any, ...]:
+        """Those that the run made."""
+        return (
+            self.segmentation, self.anomaly, self.raw, self.clusters, self.findings, self.points, self.provenance
+        )  # fmt: skip
+
+    @property
     def model(self) -> str:
         """What the model was called when it ran."""
         return self.provenance.GetAttribute(_MODEL)
@@ -48,6 +55,12 @@ class ResultNodes:
     def report(self) -> dict[str, Any]:
         """What report.json says of the run."""
         return json.loads(self.provenance.GetText())
+
+    @property
+    def shows_eq_9(self) -> bool:
+        """Whether the anomaly is minus the largest response, as in the paper, or another score."""
+        bundle = self.report["bundle"]
+        return bundle["score"] == "maxquery" and not bundle["smoothing_mm"]
 
     @property
     def calibration(self):
@@ -60,7 +73,16 @@ class ResultNodes:
 
     @property
     def model_segments(self) -> list[str]:
-        """The segments that the model made: organ and tumours, without what was added since."""
+        """Those of the model's segments, organ and tumours, that are still there; not what was added since."""
+        segments = self.segmentation.GetSegmentation()
+        return [segment_id for segment_id in self._made_segments if segments.GetSegment(segment_id) is not None]
+
+    @property
+    def organ_segment(self) -> str:
+        return self._made_segments[0]
+
+    @property
+    def _made_segments(self) -> list[str]:
         return self.segmentation.GetAttribute(_SEGMENTS).split("\n")
 
     def set_visible(self, visible: bool) -> None:
@@ -152,10 +174,14 @@ def first_ct(scene):
 
 
 def remove_result(scene, result: ResultNodes) -> None:
-    """Takes the run's nodes and its folder out of the scene; the CT stays."""
+    """Takes the run's nodes out of the scene, and their folder if nothing else lies in it; the CT stays."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(result.provenance))
-    hierarchy.RemoveItem(folder)
+    for node in result.nodes:
+        hierarchy.RemoveItem(hierarchy.GetItemByDataNode(node), False)
+        scene.RemoveNode(node)
+    if hierarchy.GetItemAttribute(folder, _CASE) == result.name and not hierarchy.GetNumberOfItemChildren(folder):
+        hierarchy.RemoveItem(folder)
 
 
 def new_name(scene, ct) -> str:
@@ -200,6 +226,7 @@ def _put_into_folder(scene, nodes: list[Any], ct, name: str) -> None:
     ct_item = hierarchy.GetItemByDataNode(ct)
     parent = hierarchy.GetItemParent(ct_item) if ct_item else hierarchy.GetSceneItemID()
     folder = hierarchy.CreateFolderItem(parent, name)
+    hierarchy.SetItemAttribute(folder, _CASE, name)
     for node in nodes:
         item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(folder, node)
         hierarchy.SetItemParent(item, folder)

@@ -13,8 +13,7 @@ class Surfaces:
 
     def __init__(self, result: ResultNodes):
         self._segmentation = result.segmentation
-        organ = result.model_segments[0]
-        result.segmentation.GetDisplayNode().SetSegmentOpacity3D(organ, _ORGAN_OPACITY)
+        result.segmentation.GetDisplayNode().SetSegmentOpacity3D(result.organ_segment, _ORGAN_OPACITY)
 
     def show(self) -> None:
         self._segmentation.CreateClosedSurfaceRepresentation()

@@ -40,6 +40,7 @@ __all__ = [
     "list_bundles",
     "load_bundle",
     "save_bundle",
+    "weights_sha256",
 ]
 
 # In the repository the models lie beside MaxQuerySegmentation/; in an installed extension beside maxquery/.
@@ -152,6 +153,17 @@ def check_tensors(weights: Mapping[str, "Tensor"], expected: Mapping[str, "Tenso
     for name in weights:
         if name not in expected:
             _mismatch(f"tensor {name}: expected none, found {tuple(weights[name].shape)}.")
+
+
+def weights_sha256(weights: Mapping[str, "Tensor"]) -> str:
+    """The same for a bundle in memory and on the disk, whatever file holds it: of names, types, shapes and values."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _mismatch(sentence: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import maxquery
-from maxquery.bundle import Bundle
+from maxquery.bundle import Bundle, weights_sha256
 from maxquery.calibration import AnomalyUnits
 from maxquery.prediction import PredictionParameters, Report, RunLog, predict, silent
 from maxquery.reading import read_case
@@ -103,6 +103,7 @@ def describe(
         "bundle": {
             "name": bundle.name, "version": bundle.version, "licence": bundle.licence,
             "score": bundle.score, "smoothing_mm": bundle.smoothing_mm,
+            "weights_sha256": weights_sha256(bundle.weights),
         },
         "device": log.device,
         "backend": log.backend,

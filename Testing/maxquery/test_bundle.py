@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maxquery.bundle import Bundle, find_bundle, list_bundles, load_bundle, save_bundle
+from maxquery.bundle import Bundle, find_bundle, list_bundles, load_bundle, save_bundle, weights_sha256
 from maxquery.calibration import CalibrationTable
 from maxquery.errors import InputError
 
@@ -34,6 +34,15 @@ def test_a_bundle_comes_back_as_it_was_saved(bundle, folder):
         assert torch.equal(loaded.weights[name], tensor)
     assert loaded.organ_values == (1,)
     assert loaded.tumour_values == (2,)
+
+
+def test_weights_have_one_checksum_in_memory_and_on_the_disk_and_another_once_they_change(bundle, folder):
+    half, scalar = torch.ones(2, 3, dtype=torch.bfloat16), torch.tensor(0.5)
+    weights = {"half": half.T, "scalar": scalar, **bundle.weights}
+    saved = save_bundle(replace(bundle, weights=weights), folder)
+    assert weights_sha256(load_bundle(saved).weights) == weights_sha256(weights)
+    others = weights | {"scalar": scalar + 1}, weights | {"half": half}, {"other": half.T, **weights}
+    assert len({weights_sha256(each) for each in (weights, *others)}) == 4
 
 
 @pytest.mark.parametrize("top", ["", "liver-1.0/"])

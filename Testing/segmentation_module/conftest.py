@@ -71,7 +71,9 @@ def case_files(tmp_path_factory) -> SimpleNamespace:
     report = {
         "findings": [asdict(finding) for finding in findings], "case_score": {"raw": -3.0, "percentile": 97.2},
         "volumes_ml": {"liver": 70.0, "Cyst": 1.0}, "calibration": calibration.to_json(),
-        "bundle": {"name": "test", "version": "1"},
+        "bundle": {
+            "name": "test", "version": "1", "score": "maxquery", "smoothing_mm": 0.0, "weights_sha256": 64 * "a"
+        },
         "queries": [
             asdict(Query(0, "background", (0.9, 0.1, 0.0))), asdict(Query(1, "organ", (0.1, 0.8, 0.1))),
             asdict(Query(2, "tumour", (0.0, 0.1, 0.9), name="cyst wall")), asdict(Query(3, "tumour", (0.2, 0.2, 0.6))),

@@ -112,15 +112,16 @@ def test_kill_leaves_nothing_behind():
 
 
 def test_another_python_is_asked_what_it_has(tmp_path):
-    assert about_python(Path(sys.executable)) == f"maxquery {maxquery.__version__} is installed there."
-    assert about_python(tmp_path / "python") == "No program lies there."
+    assert about_python(Path(sys.executable), os.environ) == f"maxquery {maxquery.__version__} is installed there."
+    assert about_python(tmp_path / "python", os.environ) == "No program lies there."
     bare = tmp_path / "env"
     venv.create(bare)
     python = bare / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    assert about_python(python) == "maxquery is not installed there: ModuleNotFoundError: No module named 'maxquery'"
+    missing = "maxquery is not installed there: ModuleNotFoundError: No module named 'maxquery'"
+    assert about_python(python, os.environ) == missing
     not_python = tmp_path / "notes.txt"
     not_python.write_text("no program")
-    assert about_python(not_python).startswith("It cannot be used: ")
+    assert about_python(not_python, os.environ).startswith("It cannot be used: ")
 
 
 def test_another_python_hears_nothing_of_slicers(monkeypatch):

@@ -39,6 +39,14 @@ def test_each_query_owns_what_the_cluster_map_says_and_responds_as_the_anomaly_s
     assert usage.volume_ml[3] == 0 and np.isnan(usage.mean_response[3])
 
 
+def test_where_the_model_shows_another_score_its_map_is_not_taken_for_responses(result):
+    report = result.report
+    report["bundle"]["score"] = "type_entropy"
+    result.provenance.SetText(json.dumps(report))
+    usage = QueryUsage.of(result)
+    assert usage.volume_ml[1] > 0 and np.isnan(usage.mean_response).all()
+
+
 def test_an_unnamed_query_is_called_by_its_group_and_coloured_like_it(notes):
     assert [notes[query].name for query in range(4)] == ["background 0", "organ 1", "cyst wall", "tumour 3"]
     assert len({notes[query].colour for query in range(4)}) == 4
@@ -105,6 +113,8 @@ def test_the_chart_has_a_bar_a_query_and_names_the_strongest(scene, notes, respo
     chart = ResponseChart(scene, notes, GROUPS, (0.0, 4.0))
     chart.show(responses.at((10.0, 4.0, 40.0)), percentile=91.25)
     assert chart.chart.GetTitle() == "max R 4.00 by query 3, percentile 91.2"
+    chart.show(responses.at((10.0, 4.0, 40.0)), percentile=None)
+    assert chart.chart.GetTitle() == "max R 4.00 by query 3"
     columns = {name: chart.table.GetTable().GetColumnByName(name) for name in ("background", "organ", "tumour")}
     assert [columns["tumour"].GetValue(query) for query in range(4)] == [0, 0, 0, 4]
     assert columns["organ"].GetValue(1) == 2 and chart.chart.GetNumberOfPlotSeriesNodes() == 3

@@ -268,14 +268,13 @@ def test_a_click_on_a_finding_brings_every_view_there(with_result):
 def test_ticks_and_comments_are_kept_with_the_case(with_result):
     table = with_result.ui.findingsTable
     table.item(0, findings_panel.REVIEWED).setCheckState(host.QtCore.Qt.Checked)
-    table.item(0, findings_panel.COMMENT).setText("ask for MR")
+    table.item(0, findings_panel.COMMENT).setText('ask for "MR"')
     table.item(1, findings_panel.SHOWN).setCheckState(host.QtCore.Qt.Unchecked)
     assert not with_result._result.points.GetNthControlPointVisibility(1)
     with_result._show(with_result._result)  # as after a reload
     _, first, second = with_result.findings.rows()
-    assert (first[findings_panel.REVIEWED], first[findings_panel.COMMENT]) == ("yes", "ask for MR")
+    assert (first[findings_panel.REVIEWED], first[findings_panel.COMMENT]) == ("yes", 'ask for "MR"')
     assert (second[findings_panel.SHOWN], second[findings_panel.REVIEWED]) == ("", "")
-    assert with_result._result.findings.GetTable().GetColumnByName("comment").GetValue(0) == "ask for MR"
 
 
 def test_the_findings_go_to_the_clipboard_and_to_a_file(with_result, tmp_path):
@@ -333,6 +332,34 @@ def test_every_query_answers_around_the_views_centre_and_the_chart_follows_the_c
     assert panel.ui.responseSelector.currentIndex() == 0
     assert layers.GetForegroundVolumeID() == panel._result.anomaly.GetID()
     assert panel.ui.pictureButton.isEnabled()
+
+
+def test_answers_about_one_case_are_never_shown_over_another(panel):
+    run(panel)
+    panel.ui.responsesButton.click()
+    panel._parameters.ct = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6), np.int16), name="other patient")
+    wait(panel, lambda: panel._run is None)
+    assert panel.inspector.responses is None and "MaxQuery Venous" in panel.ui.inspectorLabel.text()
+
+
+def test_notes_that_cannot_be_understood_are_put_aside_and_the_result_is_shown(with_result):
+    with_result.ui.queriesTable.item(3, inspector_panel.NAME).setText("rim")
+    file = with_result.inspector.notes.file
+    file.write_text('{"9": {"name": "x", "colour": [0, 0, 0], "note": ""}}')
+    with_result._show(with_result._result)
+    assert "there is no query 9" in with_result.ui.inspectorLabel.text()
+    assert '"9"' in file.with_suffix(".unreadable").read_text() and not file.exists()
+    assert len(with_result.findings.rows()) == 3
+
+
+def test_a_result_lives_on_when_a_person_deletes_one_of_its_segments(with_result, capsys):
+    segments = with_result._result.segmentation.GetSegmentation()
+    segments.RemoveSegment(with_result._result.organ_segment)
+    with_result._parameters.region = "everywhere"
+    with_result._parameters.region = "organ"
+    with_result._show(with_result._result)
+    assert len(with_result.findings.rows()) == 3
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_what_needs_a_result_says_so_until_there_is_one(panel):

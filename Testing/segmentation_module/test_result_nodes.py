@@ -9,6 +9,8 @@ import vtk
 
 from MaxQuerySegmentationLib.result_nodes import load_result, new_name, remove_result, results_in
 
+SAID = '{"0": {"comment": "5\'\' or 6\\", \u00fcber; 50 % of \\"it\\"\\tseen:\\nask for MR"}}'
+
 
 def hierarchy_of(scene):
     return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
@@ -61,8 +63,20 @@ def test_a_second_run_gets_a_name_of_its_own_and_either_can_be_removed(scene, ca
     second = load_result(scene, case_files.folder, [result.ct], name, "test")
     assert [each.name for each in results_in(scene)] == ["MaxQuery Venous", name]
     remove_result(scene, second)
+    assert hierarchy_of(scene).GetItemByName(name) == 0, "its folder is gone"
     assert [each.name for each in results_in(scene)] == ["MaxQuery Venous"]
     assert scene.GetNodeByID(result.ct.GetID()) is not None
+
+
+def test_what_a_person_put_into_a_results_folder_or_took_out_of_it_is_left_alone(scene, result):
+    hierarchy = hierarchy_of(scene)
+    folder, patient = (hierarchy.GetItemByName(name) for name in ("MaxQuery Venous", "Patient"))
+    corrected = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "corrected")
+    hierarchy.CreateItem(folder, corrected)
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(result.provenance), patient)
+    remove_result(scene, result)
+    assert results_in(scene) == [] and scene.GetNodeByID(corrected.GetID()) is corrected
+    assert hierarchy.GetItemByName("Patient") == patient and result.ct.GetScene() is scene
 
 
 def test_a_result_that_cannot_be_read_leaves_the_scene_as_it_was(scene, case_files, ct_node, tmp_path):
@@ -75,7 +89,8 @@ def test_a_result_that_cannot_be_read_leaves_the_scene_as_it_was(scene, case_fil
     assert results_in(scene) == [] and scene.GetNumberOfNodes() == before
 
 
-def test_a_saved_scene_brings_its_results_back(scene, result, tmp_path):
+def test_a_saved_scene_brings_its_results_and_what_was_said_of_them_back(scene, result, tmp_path):
+    result.provenance.SetAttribute("MaxQuery.Review", SAID)
     assert scene.WriteToMRB(str(tmp_path / "case.mrb"), None)
     loaded = slicer.vtkMRMLScene()
     application = slicer.vtkSlicerApplicationLogic()
@@ -96,6 +111,7 @@ def test_a_saved_scene_brings_its_results_back(scene, result, tmp_path):
     (found,) = results_in(loaded)
     assert found.name == "MaxQuery Venous" and found.ct.GetName() == "Venous"
     assert found.report["case_score"]["percentile"] == 97.2
+    assert found.provenance.GetAttribute("MaxQuery.Review") == SAID
     np.testing.assert_allclose(
         slicer.util.arrayFromVolume(found.anomaly), slicer.util.arrayFromVolume(result.anomaly), atol=1e-4
     )
