@@ -15,22 +15,26 @@ from .plausibility import bad_spacing, not_finite
 HEADER_BYTES = 348
 CHUNK_BYTES = 1 << 22
 FLOATS = {16: "f4", 64: "f8"}  # NIfTI's numbers for its datatypes
+_NOT_PLACED = ("The header does not say how the image lies in the patient (qform_code and sform_code are 0); left and "
+               "right may be swapped.")
 
 
 class Announced(NamedTuple):
-    """What a header says: where the voxels start, how many bytes they fill, their type if it is a float."""
+    """What a header says: where the voxels start, how many bytes they fill, their type if it is a float, and whether
+    they have a place in the patient."""
 
     start: int
     voxel_bytes: int
     float_type: np.dtype | None
+    placed: bool
 
 
-def check_nifti(path: Path) -> None:
-    """Reads the file once without keeping it.
+def check_nifti(path: Path) -> list[str]:
+    """Reads the file once without keeping it; gives warnings.
 
     Raises `InputError` where it is not NIfTI-1, is damaged or ends early, where a size or a spacing is
     zero, negative or not a number, and where a voxel is not a finite number. ITK would read missing and
-    invalid voxels as 0 and a spacing of 0 as 1 mm.
+    invalid voxels as 0, a spacing of 0 as 1 mm, and invents directions where the header has none.
     """
     with path.open("rb") as plain:
         zipped = plain.read(2) == b"\x1f\x8b"
@@ -46,6 +50,7 @@ def check_nifti(path: Path) -> None:
                         f"file holds {found:,}")
     if invalid:
         raise not_finite(invalid, announced.voxel_bytes // announced.float_type.itemsize)
+    return [] if announced.placed else [_NOT_PLACED]
 
 
 def truncated(name: str, evidence: str) -> InputError:
@@ -71,7 +76,8 @@ def _announced(header: bytes, name: str) -> Announced:
     (offset,) = struct.unpack_from(f"{order}f", header, 108)
     start = int(offset) if math.isfinite(offset) and HEADER_BYTES < offset < CHUNK_BYTES else HEADER_BYTES
     float_type = np.dtype(order + FLOATS[datatype]) if datatype in FLOATS else None
-    return Announced(start, math.prod(max(n, 1) for n in size[:rank]) * max(bits, 1) // 8, float_type)
+    placed = any(struct.unpack_from(f"{order}2h", header, 252))  # qform_code, sform_code
+    return Announced(start, math.prod(max(n, 1) for n in size[:rank]) * max(bits, 1) // 8, float_type, placed)
 
 
 def _read_through(stream: BinaryIO, announced: Announced) -> tuple[int, int]:

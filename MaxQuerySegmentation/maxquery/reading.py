@@ -48,12 +48,13 @@ def read_case(paths: Sequence[Path]) -> ReadCase:
         raise InputError("no-image", "No CT was given.", "Give a CT file or a folder of DICOM slices.")
     with _quiet_itk():
         phases = [_read_phase(Path(path)) for path in paths]
-    arrays, grids, kinds = zip(*phases, strict=True)
+    arrays, grids, kinds, remarks = zip(*phases, strict=True)
     for number, grid in enumerate(grids[1:], 2):
         _require_same_grid(grids[0], grid, number)
     warnings = extent_warnings(grids[0])
-    for number, array in enumerate(arrays, 1):
-        warnings += _checked_values(array, f"Phase {number}: " if len(arrays) > 1 else "")
+    for number, (array, of_file) in enumerate(zip(arrays, remarks, strict=True), 1):
+        prefix = f"Phase {number}: " if len(arrays) > 1 else ""
+        warnings += [prefix + each for each in of_file] + _checked_values(array, prefix)
     arrays = [_compact(array) for array in arrays]
     stacked = np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
     return ReadCase(Volume(stacked, grids[0]), tuple(warnings), ", ".join(dict.fromkeys(kinds)))
@@ -79,8 +80,8 @@ def _compact(array: np.ndarray) -> np.ndarray:
     return whole
 
 
-def _read_phase(path: Path) -> tuple[np.ndarray, Grid, str]:
-    """Array `(Z, Y, X)` int16 or float32, its grid, and the kind of source."""
+def _read_phase(path: Path) -> tuple[np.ndarray, Grid, str, list[str]]:
+    """Array `(Z, Y, X)` int16 or float32, its grid, the kind of source, and warnings on the file."""
     try:
         if path.is_dir():
             return _read_series(path)
@@ -92,17 +93,17 @@ def _read_phase(path: Path) -> tuple[np.ndarray, Grid, str]:
                          "Check the path and your permission to read it.") from error
 
 
-def _read_series(folder: Path) -> tuple[np.ndarray, Grid, str]:
+def _read_series(folder: Path) -> tuple[np.ndarray, Grid, str, list[str]]:
     files, grid = find_ct_series(folder)
     _require_memory(grid, 4)
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileNames([str(file) for file in files])
     reader.SetOutputPixelType(sitk.sitkFloat32)  # each slice may have its own rescale slope
-    return _pixels(reader, grid, "The DICOM series"), grid, "DICOM series"
+    return _pixels(reader, grid, "The DICOM series"), grid, "DICOM series", []
 
 
-def _read_file(path: Path) -> tuple[np.ndarray, Grid, str]:
+def _read_file(path: Path) -> tuple[np.ndarray, Grid, str, list[str]]:
     name = path.name
     kind = next((k for suffix, k in FORMATS.items() if name.lower().endswith(suffix)), None)
     if kind is None:
@@ -110,8 +111,9 @@ def _read_file(path: Path) -> tuple[np.ndarray, Grid, str]:
                          f"Give a {', '.join(FORMATS)} file, or the folder that holds a DICOM series.")
     if path.stat().st_size == 0:
         raise InputError("empty", f"{name} is empty (0 bytes).", "Copy or download the file again.")
+    warnings = []
     if kind == "NIfTI":
-        check_nifti(path)
+        warnings = check_nifti(path)
     else:
         data_file(path)
     reader = sitk.ImageFileReader()
@@ -131,7 +133,7 @@ def _read_file(path: Path) -> tuple[np.ndarray, Grid, str]:
         raise truncated(name, f"its header announces {announced:,} bytes of voxels, more than it can hold")
     _require_memory(grid, voxel_bytes)
     reader.SetOutputPixelType(sitk.sitkInt16 if stored in _WITHIN_INT16 else sitk.sitkFloat32)
-    return _pixels(reader, grid, name), grid, kind
+    return _pixels(reader, grid, name), grid, kind, warnings
 
 
 def _file_grid(reader: sitk.ImageFileReader, name: str) -> Grid:

@@ -1,5 +1,6 @@
 """A CT is read as the numbers it holds, where they lie in the patient, whatever the file."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,18 @@ def test_padding_is_read_as_air_with_a_warning(tmp_path):
     assert read.volume.array.min() == -1024
     assert read.warnings == ("400 voxels (5.21%) lie below -1024 HU, the lowest at -3024; "
                              "they were read as air.",)
+
+
+def test_a_nifti_file_that_knows_no_left_and_right_is_read_with_a_warning(tmp_path):
+    path = write_ct(tmp_path / "ct.nii")
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<2h", content, 252, 0, 0)  # qform_code, sform_code
+    path.write_bytes(content)
+    (warning,) = read_case([path]).warnings
+    assert warning == ("The header does not say how the image lies in the patient (qform_code and sform_code are 0); "
+                       "left and right may be swapped.")
+    whole = write_ct(tmp_path / "whole.nii", origin=(0.0, 0.0, 0.0))
+    assert read_case([whole, path]).warnings == (f"Phase 2: {warning}",)
 
 
 def test_a_clipped_ct_is_accepted_with_a_warning(tmp_path):
