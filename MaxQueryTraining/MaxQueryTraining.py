@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+import traceback
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,14 +20,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     sys.path[:0] = [str(folder) for folder in LIBRARIES if folder.is_dir()]
     try:
-        from maxquery.errors import MachineError, MaxQueryError
+        from maxquery.errors import MachineError, MaxQueryError, unforeseen
         from maxquery_training.job import run
         from maxquery_training.quiet import quiet
         from maxquery_training.watching import SlicerProgress
     except ModuleNotFoundError as error:
         print(f"The Python package '{error.name}' is missing.", file=sys.stderr)
         return 3
-    job, stdout = _job(arguments), sys.stdout
+    (job, traced), stdout = _job(arguments), sys.stdout
 
     def say(text: str) -> None:
         stdout.write(f"{text}\n")
@@ -40,6 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
         failure = MachineError("package", f"The Python package '{error.name}' is missing.", hint)
     except MaxQueryError as error:
         failure = error
+    except Exception as error:
+        failure = unforeseen(error)
+        if traced:
+            traceback.print_exc()
     else:
         say(f"<filter-progress>1</filter-progress>\nModel in {folder}")
         return 0
@@ -48,10 +53,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _job(arguments: list[str]):
+    """The `TrainingJob`, and whether a traceback is asked for."""
     from maxquery_training.job import TrainingJob
 
     parser = argparse.ArgumentParser(prog="MaxQueryTraining", description=__doc__)
     parser.add_argument("--xml", action="store_true", help="print the description that Slicer makes its panel of")
+    parser.add_argument("--traceback", action="store_true", help="print where an unexpected error came from")
     groups: dict[str, argparse._ArgumentGroup] = {}
     for item in fields(TrainingJob):  # flags with underscores: Slicer drops a parameter whose flag has a hyphen
         kind = item.metadata
@@ -64,7 +71,8 @@ def _job(arguments: list[str]):
         )  # fmt: skip
     values = vars(parser.parse_args(arguments))
     values.pop("xml")
-    return TrainingJob(**values)
+    traced = values.pop("traceback")
+    return TrainingJob(**values), traced
 
 
 def _path(text: str) -> Path | None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maxquery import openvino_backend
 from maxquery.backend import Backend, WindowNet, torch_backend
-from maxquery.errors import MachineError
+from maxquery.errors import InputError, MachineError
 from maxquery.network import MaxQueryNet
 
 _LEAST_WINDOWS = 8
@@ -23,11 +23,15 @@ def choose_backend(
 
     Of few windows torch has computed the last before OpenVINO is ready to begin, the first time. `fast` lets the
     hardware compute in 16 bit. Only the engine's own network is converted: what else answers as it
-    does may do what no graph holds. A backend that disagrees is not used, and `warnings` say so. Raises MachineError
-    for an OpenVINO that was asked for and is not installed, or disagrees.
+    does may do what no graph holds. A backend that disagrees is not used, and `warnings` say so. Raises InputError for
+    an OpenVINO that was asked for with another device than the CPU, MachineError for one that is not installed, or
+    disagrees.
     """
     half = _half_precision(device) if fast else None
     asked, installed = wanted == "openvino", openvino_backend.is_installed()
+    if asked and device.type != "cpu":
+        sentence = f"OpenVINO computes on the CPU here, and the device is {device.type}."
+        raise InputError("backend", sentence, "Choose the device cpu, or the backend torch.")
     if asked and not installed:
         hint = "Install it: pip install openvino; or choose another backend."
         raise MachineError("package", "The Python package 'openvino' is missing.", hint)

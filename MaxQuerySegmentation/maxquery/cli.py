@@ -4,49 +4,55 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from maxquery.errors import Cancelled, InputError, MachineError, MaxQueryError
+from maxquery.errors import Cancelled, InputError, MachineError, MaxQueryError, unforeseen
 
 DEFAULT_BUNDLE = "liver-demo"
 _READER_GONE = 141  # as a shell has it of a program that SIGPIPE ended before its work was done
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0, 2 for the input or arguments, 3 for the machine, 130 when cancelled, 141 when nobody reads."""
+    """The exit code, as `run_command` has it."""
+    return run_command(build_parser(), arguments, f"Install it into this Python: {sys.executable}.")
+
+
+def run_command(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, package_hint: str,
+    stopped: Cancelled = Cancelled(),
+) -> int:  # fmt: skip
+    """Runs what `arguments` ask for, and says how it ended: people on stderr, programs on stdout.
+
+    Exit code 0, 2 for the input or arguments, 3 for the machine, 130 when cancelled, 141 when nobody reads.
+    `package_hint` says how a missing package is installed, `stopped` what Ctrl-C leaves behind.
+    """
     sys.stdout.reconfigure(errors="replace")  # a terminal without "×" gets "?"
-    options = build_parser().parse_args(arguments)
-    progress = getattr(options, "progress", "none")
-    code = None
+    options = parser.parse_args(arguments)
+    code, error = None, None
     try:
         code = options.run(options) or 0
         sys.stdout.flush()
-        error = None
     except MaxQueryError as caught:
         error = caught
+    except KeyboardInterrupt:
+        error = stopped
     except BrokenPipeError:  # whoever reads, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _READER_GONE if code is None else code
-    except MemoryError:
-        error = MachineError("memory", "The machine ran out of memory.", "Close other programs, or crop the CT.")
     except ModuleNotFoundError as caught:
-        hint = f"Install it into this Python: {sys.executable}."
-        error = MachineError("package", f"The Python package '{caught.name}' is missing.", hint)
+        error = MachineError("package", f"The Python package '{caught.name}' is missing.", package_hint)
     except Exception as caught:
-        error = MaxQueryError(
-            "bug", f"Something went wrong inside MaxQuery: {type(caught).__name__}: {caught}",
-            "Run again with --traceback and report what it prints.",
-        )  # fmt: skip
+        error = unforeseen(caught)
         if options.traceback:
             traceback.print_exc()
-    if progress == "jsonl":
+    if getattr(options, "progress", "none") == "jsonl":
         from maxquery.progress import report_end
 
-        report_end(progress, error, sys.stdout)
+        report_end("jsonl", error, sys.stdout)
     if error is not None:
-        print(f"maxquery: {error}", file=sys.stderr)
+        print(f"{parser.prog}: {error}", file=sys.stderr)
         return error.exit_code
     return code
 
@@ -111,14 +117,13 @@ def run_parameters(options: argparse.Namespace):
     return SegmentParameters(prediction, options.units, options.preview, options.scene)
 
 
-def cancellable(options: argparse.Namespace, output: Path, work):
-    """Runs `work(report)` with progress as asked for; signals cancel it and leave no half-written file."""
+def cancellable(options: argparse.Namespace, discard: Callable[[], None], work):
+    """Runs `work(report)` with progress as asked for; signals cancel it, and `discard` what it has half written."""
     from maxquery.interruption import run_cancellable
     from maxquery.progress import report_end, reporter
-    from maxquery.writing import discard_unfinished
 
     def on_cancel() -> None:
-        discard_unfinished(output)
+        discard()
         report_end(options.progress, Cancelled(), sys.stdout)
         print(f"maxquery: {Cancelled()}", file=sys.stderr, flush=True)
 
@@ -136,6 +141,8 @@ def cancellable(options: argparse.Namespace, output: Path, work):
 
 
 def _segment(options: argparse.Namespace) -> None:
+    from maxquery.writing import discard_unfinished
+
     def work(report):
         report("start", 0.0, "Loading the model")
         from maxquery.bundle import find_bundle, load_bundle
@@ -144,12 +151,15 @@ def _segment(options: argparse.Namespace) -> None:
         bundle = load_bundle(find_bundle(options.bundle))
         return segment_files(options.ct, bundle, options.output, run_parameters(options), report)
 
-    document = cancellable(options, options.output, work)
+    made = not os.path.exists(options.output)
+    document = cancellable(options, lambda: discard_unfinished(options.output, made), work)
     if options.progress != "jsonl":
         print(summary(document, options.output))
 
 
 def _responses(options: argparse.Namespace) -> None:
+    from maxquery.writing import discard_part
+
     def work(report):
         report("start", 0.0, "Loading the model")
         from maxquery.bundle import find_bundle, load_bundle
@@ -162,7 +172,7 @@ def _responses(options: argparse.Namespace) -> None:
         parameters = PredictionParameters(device=options.device)
         write_responses(volume, bundle, options.output, options.centre, options.size, parameters, report)
 
-    cancellable(options, options.output.parent, work)
+    cancellable(options, lambda: discard_part(options.output), work)
 
 
 def summary(document: dict, output: Path) -> str:

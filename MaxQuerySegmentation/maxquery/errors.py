@@ -34,5 +34,17 @@ class Cancelled(MaxQueryError):
 
     exit_code = 130
 
-    def __init__(self, message: str = "Stopped on request; nothing was written.") -> None:
+    def __init__(self, message: str = "Stopped on request; nothing unfinished was left behind.") -> None:
         super().__init__("cancelled", message)
+
+
+def unforeseen(error: Exception) -> MaxQueryError:
+    """Any other exception in words: the memory, a file that the system refuses, or else a mistake of ours."""
+    if isinstance(error, MemoryError):
+        return MachineError("memory", "The machine ran out of memory.", "Close other programs, or crop the CT.")
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        sentence = f"{error.filename}: {reason}." if error.filename else f"{reason}."
+        return MachineError("file", sentence, "Check the path, who may read and write there, and the disk.")
+    sentence = f"Something went wrong inside MaxQuery: {type(error).__name__}: {error}"
+    return MaxQueryError("bug", sentence, "Run again with --traceback and report what it prints.")

@@ -18,7 +18,7 @@ def run_cancellable(work: Callable[[threading.Event], T], on_cancel: Callable[[]
     On a signal `stop` is set, and work is expected to raise `Cancelled` where it next looks, cleaning up as
     it goes. A long computation may keep it from looking, so after a moment `on_cancel` cleans up behind it
     and the process ends with exit code 130, without the seconds that a large process takes to dismantle itself.
-    Raises what `work` raises.
+    Work that is done within that moment is done. Raises what `work` raises.
     """
     stop, outcome = threading.Event(), {}
 
@@ -36,8 +36,9 @@ def run_cancellable(work: Callable[[threading.Event], T], on_cancel: Callable[[]
             worker.join(0.1)
         if stop.is_set():
             worker.join(_GRACE_SECONDS)
-            on_cancel()
-            os._exit(Cancelled.exit_code)
+            if "value" not in outcome:
+                on_cancel()
+                os._exit(Cancelled.exit_code)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

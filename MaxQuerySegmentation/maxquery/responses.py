@@ -16,6 +16,7 @@ from maxquery.network_run import build_network, check_channels, patient_input
 from maxquery.parameters import PredictionParameters, Report, silent
 from maxquery.volume import Volume
 from maxquery.windows import gaussian_weight
+from maxquery.writing import check_output_file, part_of
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,10 @@ def responses_in(
 ) -> Responses:
     """R in a cube of `size_mm` around `centre_ras_mm`, or what of it lies in the CT.
 
-    From the same windows, weighted alike, as a whole run. There a voxel's anomaly is the mean over windows of each
-    one's −max R; here R is the mean, so that −max R of it is a little lower where windows disagree. Raises
-    InputError when the cube lies outside the CT, or the CT has other channels than the model.
+    From the windows of a whole run of the same quality, weighted alike. An accurate run of a long CT has others than a
+    fast one, and so has a run of a crop, or around the organ. In a run a voxel's Eq. 9 is the mean over windows of each
+    one's −max R; here R is the mean, so that −max R of it is a little lower where windows disagree. Raises InputError
+    when the cube lies outside the CT, or the CT has other channels than the model.
     """
     check_channels(volume, bundle)
     report("prepare", 0.0, "Resampling to the model's grid")
@@ -89,9 +91,12 @@ def write_responses(
     volume: Volume, bundle: Bundle, output: Path, centre_ras_mm: Sequence[float], size_mm: float,
     parameters: PredictionParameters, report: Report,
 ) -> None:  # fmt: skip
-    """`responses_in`, saved as `output`, whole or not at all. Raises MachineError where it cannot be written."""
-    found = responses_in(volume, bundle, centre_ras_mm, size_mm, parameters, report)
-    part = output.with_name(output.name + ".part")
+    """`responses_in`, saved as `output`, whole or not at all.
+
+    Raises InputError or MachineError where it cannot be written; before anything is computed, if that can be seen.
+    """
+    check_output_file(output)
+    found, part = responses_in(volume, bundle, centre_ras_mm, size_mm, parameters, report), part_of(output)
     try:
         found.save(part)
         part.replace(output)

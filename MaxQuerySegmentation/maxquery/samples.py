@@ -12,6 +12,8 @@ from pathlib import Path
 from maxquery.cache import cache_folder
 from maxquery.errors import MachineError
 
+_OWN_CT = "A CT of your own does as well: maxquery demo --input CT."
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -68,7 +70,7 @@ def fetch_sample(name: str, cache: Path | None = None) -> Path:
                     raise MachineError(
                         "sample-differs",
                         f"The sample '{name}' is not the one expected: {file} has another checksum.",
-                        "Give a CT of your own with --input.",
+                        _OWN_CT,
                     )
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
@@ -85,7 +87,7 @@ def _download(sample: Sample, work: Path) -> Path:
         raise MachineError(
             "sample-download",
             f"The sample CT could not be downloaded ({reason}).",
-            "Check the network, or give a CT of your own with --input.",
+            f"Check the network. {_OWN_CT}",
         )
     return wheels[0]
 

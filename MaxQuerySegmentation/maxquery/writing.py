@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from maxquery.calibration import AnomalyUnits, CalibrationTable, planes_in_units
@@ -69,6 +70,15 @@ def check_output(directory: Path, voxels: int, scene: bool = False) -> None:
             f"has {free / 1e6:.0f} MB free.",
             "Free some space or choose another output folder.",
         )
+
+
+def check_output_file(file: Path) -> None:
+    """Say before a long run whether `file` can be written: its folder must be there. Raises as `check_output`."""
+    if file.is_dir():
+        raise InputError("output_is_a_folder", f"The output {file} is a folder.", "Give the name of a file in it.")
+    if not file.parent.exists():
+        raise InputError("output_folder", f"There is no folder {file.parent}.", "Make it, or choose another file.")
+    check_output(file.parent, 0)
 
 
 def write_results(
@@ -129,19 +139,41 @@ def write_results(
         _clean_up(staged, directory if made else None)
 
 
-def discard_unfinished(directory: Path) -> None:
-    """Remove what a run that is being stopped has staged in `directory`, and that folder if nothing else is in it.
+def remove_results(directory: Path, *others: str) -> None:
+    """Remove an older result from `directory`, and the files `others`; nobody else's. Raises as `write_results`."""
+    try:
+        for name in (*reversed(FILES), *others):
+            (directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise _explained(error, directory) from error
 
-    A swap that has begun is over in milliseconds; it is left to finish.
+
+def part_of(file: Path) -> Path:
+    """Where `file` is written, to be renamed once it is whole."""
+    return file.parent / f"{file.name}.part"
+
+
+def discard_part(file: Path) -> None:
+    """Remove what a run that is being stopped has written of `file`."""
+    with suppress(OSError):
+        part_of(file).unlink()
+
+
+def discard_unfinished(directory: Path, made: bool) -> None:
+    """Remove what a run that is being stopped has staged in `directory`; and that folder, if the run `made` it and
+    nothing else is in it.
+
+    A swap that has begun is over in milliseconds; it is left to finish. What cannot be removed stays.
     """
     deadline = time.monotonic() + 0.5
-    for staged in directory.glob(".maxquery-*"):
-        while (staged / _OLDER).exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        if not (staged / _OLDER).exists():
-            shutil.rmtree(staged, ignore_errors=True)
-    if directory.is_dir() and not any(directory.iterdir()):
-        directory.rmdir()
+    with suppress(OSError):
+        for staged in directory.glob(".maxquery-*"):
+            while (staged / _OLDER).exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if not (staged / _OLDER).exists():
+                shutil.rmtree(staged, ignore_errors=True)
+        if made:
+            directory.rmdir()
 
 
 def _write_anomaly(

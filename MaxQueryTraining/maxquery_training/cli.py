@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from maxquery.errors import Cancelled, InputError, MachineError, MaxQueryError
-from maxquery.progress import report_end
+from maxquery.cli import run_command
+from maxquery.errors import Cancelled, InputError
 from maxquery_training.folders import DatasetFiles, set_folders
 from maxquery_training.preset import PRESETS, Preset
 from maxquery_training.quiet import quiet
@@ -37,28 +37,15 @@ SOURCE is a table or a folder:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0, 2 for the input or arguments, 3 for the machine."""
-    sys.stdout.reconfigure(errors="replace")  # a terminal without "×" gets "?"
-    options = _parser().parse_args(arguments)
-    error: MaxQueryError | None = None
-    try:
-        options.run(options)
-    except MaxQueryError as caught:
-        error = caught
-    except KeyboardInterrupt:
-        error = Cancelled("Stopped on request. The same command goes on from the last whole step.")
-    except ModuleNotFoundError as caught:
-        hint = "Install the training packages: pip install '.[training]'."
-        error = MachineError("package", f"The Python package '{caught.name}' is missing.", hint)
-    report_end(getattr(options, "progress", "none"), error, sys.stdout)
-    if error is None:
-        return 0
-    print(f"maxquery-train: {error}", file=sys.stderr)
-    return error.exit_code
+    """The exit code, as `run_command` has it."""
+    hint = "Install the training packages: pip install --editable '.[training]'."
+    stopped = Cancelled("Stopped on request. The same command goes on from the last whole step.")
+    return run_command(_parser(), arguments, hint, stopped)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="maxquery-train", description=__doc__)
+    parser.add_argument("--traceback", action="store_true", help="print where an unexpected error came from")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     prepare = commands.add_parser(

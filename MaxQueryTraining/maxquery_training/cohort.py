@@ -55,7 +55,14 @@ def read_cohort(source: Path) -> Cohort:
     if source.is_dir():
         cohort = _nnunet_folder(source) if (source / "imagesTr").is_dir() else _flat_folder(source)
     elif source.is_file():
-        cohort = _table(source)
+        try:
+            cohort = _table(source)
+        except UnicodeDecodeError as error:
+            byte = f"0x{error.object[error.start]:02X}"
+            raise InputError(
+                "table", f"{source.name} is not in UTF-8: it holds the byte {byte}.",
+                "Save it as UTF-8 (in Excel: CSV UTF-8).",
+            ) from error  # fmt: skip
     else:
         raise InputError("missing", f"There is no folder or table {source}.", "Check the path.")
     if not cohort.cases:

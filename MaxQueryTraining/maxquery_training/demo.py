@@ -1,6 +1,7 @@
 """`maxquery demo`: the main job on a real CT, twice: as it is, and with one planted lesion of an unseen type."""
 
 import argparse
+import os
 from pathlib import Path
 
 DEFAULT_OUTLIER = "abscess"
@@ -8,6 +9,8 @@ DIAMETER_MM = 40.0
 SEED = 7
 FOUND_SHARE = 0.1  # of a lesion marked OOD: what a reader would look at
 LIVER = 5  # in the organ map of the sample
+AS_IT_IS, PLANTED = "as-it-is", "planted"  # folders
+CT_FILE, MASK_FILE = "planted_ct.nrrd", "planted_mask.nrrd"
 
 
 def add_command(commands) -> None:
@@ -25,25 +28,31 @@ def add_command(commands) -> None:
 def _run(options: argparse.Namespace) -> None:
     from maxquery.cli import cancellable
     from maxquery.errors import InputError
+    from maxquery.writing import discard_unfinished
     from maxquery_training.lesions.types import OUTLIERS
 
     if options.outlier not in OUTLIERS:
         raise InputError("outlier", f"'{options.outlier}' is no outlier type.", f"Known: {', '.join(OUTLIERS)}.")
-    text = cancellable(options, options.output / "planted", lambda report: _demo(options, report))
-    print(text)
+    folders = (options.output / AS_IT_IS, options.output / PLANTED, options.output)
+    made = [folder for folder in folders if not os.path.exists(folder)]
+
+    def discard() -> None:
+        for folder in folders:
+            discard_unfinished(folder, folder in made)
+
+    print(cancellable(options, discard, lambda report: _demo(options, report)))
 
 
 def _demo(options: argparse.Namespace, report) -> str:
-    import numpy as np
     import SimpleITK as sitk
 
     from maxquery.bundle import find_bundle, load_bundle
     from maxquery.cli import run_parameters, summary
-    from maxquery.nrrd import write_nrrd
     from maxquery.prediction import RunLog
     from maxquery.reading import read_case
     from maxquery.samples import fetch_sample
     from maxquery.segment import segment_volume
+    from maxquery.writing import remove_results
     from maxquery_training.lesions.types import LESION_TYPES
 
     report("sample", 0.0, "Reading the CT" if options.input else "Fetching the sample CT")
@@ -60,8 +69,9 @@ def _demo(options: argparse.Namespace, report) -> str:
         return segment_volume(volume, bundle, options.output / name, parameters, staged, log,
                               source_kind=case.source_kind, planted=planted)  # fmt: skip
 
-    prediction, document = run(case.volume, "as-it-is")
-    parts = ["The CT as it is", summary(document, options.output / "as-it-is")]
+    prediction, document = run(case.volume, AS_IT_IS)
+    remove_results(options.output / PLANTED, CT_FILE, MASK_FILE)  # of an earlier CT, perhaps
+    parts = ["The CT as it is", summary(document, options.output / AS_IT_IS)]
     healthy, forbidden = prediction.labels == 1, prediction.labels > 1
     if sample is not None:
         organs = sitk.GetArrayFromImage(sitk.ReadImage(str(sample / "organs.nii.gz")))
@@ -73,11 +83,10 @@ def _demo(options: argparse.Namespace, report) -> str:
     if planted is None:
         return "\n".join([*parts, "", f"No room to plant an outlier of {DIAMETER_MM:.0f} mm: no liver was found."])
     volume, mask = planted
-    prediction, document = run(volume, "planted", lesion)
-    for name, array in ("planted_ct", volume.array[0].astype(np.int16)), ("planted_mask", mask.astype(np.uint8)):
-        write_nrrd(options.output / "planted" / f"{name}.nrrd", array, volume.grid, {"planted": lesion})
+    prediction, document = run(volume, PLANTED, lesion)
+    write_planted(options.output / PLANTED, volume, mask, lesion)
     parts += ["", f"The same CT with one PLANTED (synthetic) {lesion}, a type the model never saw",
-              summary(document, options.output / "planted"), found(prediction, mask, volume, bundle)]  # fmt: skip
+              summary(document, options.output / PLANTED), found(prediction, mask, volume, bundle)]  # fmt: skip
     return "\n".join([*parts, "", "Research use only. Not for diagnosis."])
 
 
@@ -93,6 +102,17 @@ def plant_into(volume, healthy, forbidden, kind: str):
         np.random.default_rng(SEED), forbidden=forbidden, diameter_mm=DIAMETER_MM,
     )  # fmt: skip
     return planted and (Volume(planted.image[None], volume.grid), planted.mask)
+
+
+def write_planted(folder: Path, volume, mask, lesion: str) -> None:
+    """The CT `(1, Z, Y, X)`, in whole HU as a scene has it, and the lesion's mask `(Z, Y, X)`."""
+    import numpy as np
+
+    from maxquery.nrrd import write_nrrd
+
+    whole_hu = np.clip(np.rint(volume.array[0]), -32768, 32767).astype(np.int16)
+    write_nrrd(folder / CT_FILE, whole_hu, volume.grid, {"planted": lesion})
+    write_nrrd(folder / MASK_FILE, mask.astype(np.uint8), volume.grid, {"planted": lesion})
 
 
 def found(prediction, mask, volume, bundle) -> str:

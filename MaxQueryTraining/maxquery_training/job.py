@@ -1,5 +1,6 @@
 """From images and masks to a model in one go: what the Slicer module runs."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from maxquery.errors import InputError
 from maxquery_training.folders import DatasetFiles, set_folders
 from maxquery_training.preset import PRESETS
 from maxquery_training.watching import Watcher
+
+_CLAIM = "job.json"
 
 
 def _shown(group: str, label: str, text: str, **kind: Any) -> dict[str, Any]:
@@ -88,12 +91,13 @@ def run(job: TrainingJob, watcher: Watcher, say: Callable[[str], None]) -> Path:
     """
     job.check()
     files = DatasetFiles(job.work, "Dataset700_Cases")
-    _claim(job)
+    claim = _claim(job)
     set_folders(job.work, job.processes)
     from maxquery_training.planning import plan_and_preprocess, with_schedule
 
     if not (files.raw / "cases.json").exists():
         _prepare(job, files, say)
+    (job.work / _CLAIM).write_text(json.dumps(claim, indent=2), encoding="utf-8")
     if not files.plans.with_name("splits_final.json").exists():
         say("Planning and preprocessing with nnU-Net")
         plan_and_preprocess(700, files.dataset, PRESETS[job.preset], job.processes)
@@ -113,20 +117,27 @@ def run(job: TrainingJob, watcher: Watcher, say: Callable[[str], None]) -> Path:
     return save_bundle(bundle, USER_MODELS / job.name)
 
 
-def _claim(job: TrainingJob) -> None:
-    """Keeps a work folder to one set of cases, labels, preset and seed."""
-    kept = {name: str(value) for name, value in asdict(job).items()
-            if name in ("table", "folder", "labels", "preset", "seed")}  # fmt: skip
-    record = job.work / "job.json"
-    if not record.exists():
-        job.work.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(kept, indent=2), encoding="utf-8")
-        return
-    begun = json.loads(record.read_text("utf-8"))
-    other = [name for name in kept if begun.get(name) != kept[name]]
+def _claim(job: TrainingJob) -> dict[str, Any]:
+    """What a work folder is kept to once its cases are prepared: one set of cases, labels, preset and seed.
+
+    Raises InputError where the folder is another run's.
+    """
+    claim = {name: str(value) for name, value in asdict(job).items()
+             if name in ("table", "folder", "labels", "preset", "seed")}  # fmt: skip
+    files = {name: path for name in ("table", "labels") if (path := getattr(job, name)) is not None and path.is_file()}
+    sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    record = job.work / _CLAIM
+    begun = json.loads(record.read_text("utf-8")) if record.exists() else claim
+    other = [f"{name} {begun.get(name)}" for name, value in claim.items() if begun.get(name) != value]
     if other:
-        listed = ", ".join(f"{name} {begun.get(name)}" for name in other)
-        raise InputError("argument", f"The work folder holds a run with {listed}.", "Choose an empty work folder.")
+        message = f"The work folder holds a run with {', '.join(other)}."
+        raise InputError("argument", message, "Choose an empty work folder.")
+    sums_then = begun.get("sha256", {})
+    changed = [files[name].name for name, digest in sums.items() if sums_then.get(name, digest) != digest]
+    if changed:
+        message = f"Changed since the run in the work folder began: {', '.join(changed)}."
+        raise InputError("argument", message, "Choose an empty work folder, or undo the change.")
+    return claim | {"sha256": sums_then | sums}
 
 
 def _prepare(job: TrainingJob, files: DatasetFiles, say: Callable[[str], None]) -> None:

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from maxquery.bundle import load_bundle, weights_sha256
+from maxquery.interruption import run_cancellable
+
 RESULT = ["anomaly.nrrd", "clusters.nrrd", "findings.csv", "report.json", "segmentation.seg.nrrd"]
 
 
@@ -65,12 +68,13 @@ def test_progress_for_programs_is_json_lines_that_end_with_done(result):
     assert all(0 <= line["fraction"] <= 1 for line in lines)
 
 
-def test_the_report_can_repeat_the_run_and_names_nobody(result):
+def test_the_report_can_repeat_the_run_and_names_nobody(result, tiny_model):
     output, done = result
     report = json.loads((output / "report.json").read_text("utf-8"))
     expected = {"input", "bundle", "device", "backend", "seconds", "peak_memory_mb", "case_score", "volumes_ml",
                 "findings", "warnings", "parameters", "versions"}  # fmt: skip
     assert expected <= set(report)
+    assert report["bundle"]["weights_sha256"] == weights_sha256(load_bundle(tiny_model).weights)
     assert report["seconds"]["total"] > 0 and report["peak_memory_mb"] > 50
     for finding in report["findings"]:
         assert {"id", "label", "ood", "volume_ml", "centroid_ras_mm"} <= set(finding)
@@ -113,8 +117,10 @@ def test_a_failed_run_leaves_an_older_result_as_it_was(result, tiny_model):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_run_within_two_seconds_and_leaves_nothing(number, tmp_path, tiny_model):
+@pytest.mark.parametrize("number, there", [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_a_signal_stops_the_run_within_two_seconds_and_leaves_what_was_there(number, there, tmp_path, tiny_model):
+    if there:
+        (tmp_path / "out").mkdir()
     rng = np.random.default_rng(0)
     large = sitk.GetImageFromArray(rng.normal(0, 300, (120, 160, 160)).astype(np.int16))
     large.SetSpacing((2.0, 2.0, 3.0))
@@ -133,7 +139,16 @@ def test_a_signal_stops_the_run_within_two_seconds_and_leaves_nothing(number, tm
     assert time.monotonic() - start < 2.0
     assert process.returncode == 130
     assert json.loads(rest.splitlines()[-1])["stage"] == "cancelled"
-    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out").exists() == there and not list(tmp_path.glob("out/*"))
+
+
+def test_a_run_that_is_done_before_a_signal_stops_it_is_done():
+    def work(stop):
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.wait(10)
+        return "written"
+
+    assert run_cancellable(work, lambda: pytest.fail("cancelled")) == "written"
 
 
 def test_info_says_what_a_model_is_and_where_it_ends(tiny_model):

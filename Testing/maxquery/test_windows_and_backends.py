@@ -15,7 +15,7 @@ from maxquery import openvino_backend
 from maxquery.anomaly import SCORES
 from maxquery.backend import Agreement, Backend, WindowNet, torch_backend
 from maxquery.backend_choice import choose_backend
-from maxquery.errors import MachineError
+from maxquery.errors import InputError, MachineError
 from maxquery.prediction import PredictionParameters, RunLog, infer, silent
 from maxquery.volume import Grid, Volume
 from maxquery.window_queue import WindowQueue
@@ -212,6 +212,11 @@ def test_without_openvino_torch_computes_and_asking_for_it_is_an_error(net, prob
     assert choose(net, probe).name == "torch, 32 bit"
     with pytest.raises(MachineError, match="'openvino' is missing"):
         choose(net, probe, "openvino")
+
+
+def test_openvino_is_not_asked_for_on_a_device_that_it_does_not_compute_on(net, probe):
+    with pytest.raises(InputError, match="computes on the CPU here, and the device is cuda"):
+        choose_backend(net, [probe], len(LABELS), torch.device("cuda"), "openvino", True, [])
 
 
 def test_few_windows_are_left_to_torch(net, probe, cache):

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from maxquery.errors import InputError, MachineError
 from maxquery.labels import Label
 from maxquery.result import Finding, Prediction
 from maxquery.volume import Grid, Volume
-from maxquery.writing import check_output, write_results
+from maxquery.writing import check_output, discard_unfinished, remove_results, write_results
 
 GRID = Grid((7, 6, 5), (0.8, 0.9, 2.5), (1.5, -2.25, 300.0), np.diag([1.0, -1.0, 1.0]))
 LABELS = (Label(0, "background", "background", (0, 0, 0)), Label(1, "Liver", "organ", (221, 130, 101)))
@@ -166,6 +167,38 @@ def test_an_interrupted_run_leaves_no_folder_that_it_made(tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("made, left", [(True, []), (False, ["out"])])
+def test_a_stopped_run_takes_what_it_staged_and_a_folder_that_it_made(tmp_path, made, left):
+    (tmp_path / "out" / ".maxquery-half").mkdir(parents=True)
+    (tmp_path / "out" / ".maxquery-half" / "anomaly.nrrd").write_bytes(b"half")
+    discard_unfinished(tmp_path / "out", made)
+    assert [path.name for path in tmp_path.rglob("*")] == left
+
+
+def test_a_stopped_run_leaves_a_folder_that_holds_something_else(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    discard_unfinished(tmp_path, made=True)
+    assert list(contents(tmp_path)) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("folder", [".", "absent", "taken", "taken/below"])
+@pytest.mark.parametrize("made", [True, False])
+def test_stopping_a_run_fails_nowhere(tmp_path, monkeypatch, folder, made):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("a file")
+    discard_unfinished(Path(folder), made)
+    assert list(contents(tmp_path)) == ["taken"]
+
+
+def test_an_older_result_goes_without_anybody_elses_files(tmp_path):
+    write(tmp_path, ct=CT, preview=True)
+    for name in ("more.nrrd", "notes.txt"):
+        (tmp_path / name).write_text("")
+    remove_results(tmp_path, "more.nrrd")
+    remove_results(tmp_path / "absent")
+    assert list(contents(tmp_path)) == ["notes.txt"]
 
 
 def test_a_report_that_json_cannot_hold_changes_nothing(tmp_path):

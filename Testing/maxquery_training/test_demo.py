@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from maxquery.bundle import find_bundle, load_bundle
 from maxquery.calibration import CalibrationTable
 from maxquery.volume import Grid, Volume
-from maxquery_training.demo import found, plant_into
+from maxquery_training.demo import found, plant_into, write_planted
 
 from .phantoms import ct, write_image
 
@@ -55,12 +56,43 @@ def test_the_summary_says_whether_the_lesion_was_found(planted, heat, verdict):
     assert verdict in sentence and sentence.endswith("0% of it is labelled a tumour of a known type.")
 
 
-def test_a_ct_that_shows_no_liver_is_segmented_and_nothing_is_planted(tmp_path):
+def test_the_planted_ct_is_written_in_the_nearest_whole_hu(tmp_path):
+    hu = np.resize([0.6, -0.6, 40_000.0], (1, *GRID.shape_zyx)).astype(np.float32)
+    write_planted(tmp_path, Volume(hu, GRID), hu[0] > 0, "abscess")
+    written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "planted_ct.nrrd")))
+    assert written.ravel()[:3].tolist() == [1, -1, 32767]
+
+
+def test_a_ct_that_shows_no_liver_is_segmented_and_nothing_is_planted_not_even_earlier(tmp_path):
     write_image(tmp_path / "ct.nii.gz", ct())
+    planted = tmp_path / "out" / "planted"
+    planted.mkdir(parents=True)
+    for name in ("report.json", "planted_ct.nrrd", "planted_mask.nrrd", "notes.txt"):
+        (planted / name).write_text("of another CT")
     done = demo("--input", tmp_path / "ct.nii.gz", "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "No room to plant an outlier of 40 mm: no liver was found." in done.stdout
     assert json.loads((tmp_path / "out" / "as-it-is" / "report.json").read_text("utf-8"))["input"]["planted"] == ""
+    assert [path.name for path in planted.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("folder", ["as-it-is", "planted"])
+def test_a_signal_leaves_nothing_half_written(tmp_path, folder):
+    code = f"""
+import signal, sys, time
+from maxquery import cli
+from maxquery_training import demo
+
+def half(options, report):
+    (options.output / "{folder}" / ".maxquery-half").mkdir(parents=True)
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(60)
+
+demo._demo = half
+sys.exit(cli.main(sys.argv[1:]))
+"""
+    done = subprocess.run([sys.executable, "-c", code, "demo", "--output", tmp_path / "out", "--progress", "none"])
+    assert done.returncode == 130 and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"the real CT {REAL.name} is not here")

@@ -51,6 +51,13 @@ def twelve_patients(tmp_path) -> Path:
     return write_table(tmp_path, rows)
 
 
+def test_a_table_that_is_not_in_utf_8_says_how_to_save_it(tmp_path):
+    (tmp_path / "cases.csv").write_bytes("case,image,mask\nMüller,a.nii,b.nii\n".encode("cp1252"))
+    with pytest.raises(InputError, match="is not in UTF-8: it holds the byte 0xFC") as refusal:
+        read_cohort(tmp_path / "cases.csv")
+    assert "Save it as UTF-8" in refusal.value.hint
+
+
 def test_a_table_becomes_a_dataset_that_nnunet_reads(twelve_patients, tmp_path):
     folder = tmp_path / "raw" / "Dataset001_Liver"
     reports = prepare(read_cohort(twelve_patients), scheme(), folder, seed=1)

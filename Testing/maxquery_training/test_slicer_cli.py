@@ -66,6 +66,10 @@ def test_cases_become_a_model_that_the_segmentation_module_finds_by_name(tmp_pat
     arguments = ["--folder", cases, "--labels", tmp_path / "labels.json", "--name", "tiny", "--preset", "quick"]
     arguments += ["--work", tmp_path / "work", "--device", "cpu", "--joint_epochs", "1", "--processes", "1"]
 
+    (tmp_path / "wrong.json").write_text("{}")
+    refused = [*arguments, "--labels", tmp_path / "wrong.json"]
+    assert module.main([str(argument) for argument in refused]) == 2
+    assert "wrong.json: 'organ' is missing." in capfd.readouterr().err
     code = module.main([str(argument) for argument in arguments])
     told = capfd.readouterr()
     assert (code, told.err) == (0, "")
@@ -78,6 +82,9 @@ def test_cases_become_a_model_that_the_segmentation_module_finds_by_name(tmp_pat
     other = [*arguments, "--seed", "1"]
     assert module.main([str(argument) for argument in other]) == 2
     assert "The work folder holds a run with seed 0." in capfd.readouterr().err
+    (tmp_path / "labels.json").write_text((tmp_path / "labels.json").read_text().replace("cyst", "FNH"))
+    assert module.main([str(argument) for argument in arguments]) == 2
+    assert "Changed since the run in the work folder began: labels.json." in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -96,3 +103,11 @@ def test_what_is_wrong_is_said_before_anything_starts(arguments, said, tmp_path,
     done = run_module(*arguments)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_work_folder_that_cannot_be_one_is_said_without_a_traceback(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    cases = write_pairs(tmp_path, (2, 3))
+    done = run_module("--folder", cases, "--labels", tmp_path / "labels.json", "--work", tmp_path / "taken" / "work")
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+    assert done.stderr.startswith(str(tmp_path / "taken" / "work"))

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from maxquery.bundle import load_bundle
+from maxquery.errors import InputError
+from maxquery_training import cli
 from maxquery_training.preset import QUICK
 
 from .phantoms import mask, write_image, write_pairs
@@ -181,6 +183,34 @@ def test_a_faulty_case_ends_it_with_one_sentence(pairs, tmp_path):
         "maxquery-train: 1 of 4 cases cannot be used. Mend them, or leave them out (in a shell: --skip-faulty)."
     )
     assert list((tmp_path / "work" / "raw").iterdir()) == []
+
+
+def test_a_work_folder_that_cannot_be_one_is_named(pairs, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    common = ("--dataset", "Dataset042_Liver", "--work", tmp_path / "taken" / "work")
+    done = maxquery_train("prepare", pairs, "--labels", tmp_path / "labels.json", *common)
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"maxquery-train: {tmp_path / 'taken' / 'work' / 'raw'}: ")
+
+
+@pytest.mark.parametrize("error, exit_code, code, said", [
+    (InputError("labels", "So it is."), 2, "labels", "So it is."),
+    (PermissionError(13, "Permission denied", "/x"), 3, "file", "/x: Permission denied."),
+    (KeyError("maxquery"), 1, "bug", "Something went wrong inside MaxQuery: KeyError: 'maxquery'"),
+])  # fmt: skip
+def test_programs_always_hear_how_it_ended(error, exit_code, code, said, tmp_path, monkeypatch, capsys):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr(cli, "_train", fail)
+    arguments = ["train", "--dataset", "Dataset042_Liver", "--work", str(tmp_path), "--progress", "jsonl"]
+    assert cli.main(arguments) == exit_code
+    told = capsys.readouterr()
+    end = json.loads(told.out.splitlines()[-1])
+    assert (end["stage"], end["error"]["code"], end["error"]["message"]) == ("failed", code, said)
+    assert told.err.startswith(f"maxquery-train: {said}") and "Traceback" not in told.err
+    cli.main(["--traceback", *arguments])
+    assert ("Traceback" in capsys.readouterr().err) == (code in ("file", "bug"))
 
 
 @pytest.mark.parametrize("command, first", [("plan", "prepare"), ("train", "plan"), ("calibrate", "plan")])

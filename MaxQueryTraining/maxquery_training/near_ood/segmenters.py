@@ -38,7 +38,7 @@ class SwinNet(nn.Module):
         try:
             from monai.networks.nets import SwinUNETR
         except ModuleNotFoundError as error:
-            hint = "Install it: pip install '.[benchmark]'."
+            hint = "Install it: pip install --editable '.[benchmark]'."
             raise MachineError("package", "Swin UNETR needs the Python package 'monai'.", hint) from error
         self.swin = SwinUNETR(input_channels, classes, feature_size=features)
 
