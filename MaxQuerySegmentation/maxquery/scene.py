@@ -20,7 +20,7 @@ from maxquery.display import CT_WINDOW_HU, HEAT_RANGE, first_look_ras_mm, heat_c
 from maxquery.findings_table import findings_rows
 from maxquery.nrrd import write_nrrd
 from maxquery.result import Finding, Prediction
-from maxquery.volume import Volume
+from maxquery.volume import Volume, whole_hu
 
 _ABOVE_EVERY_PERCENTILE = 101.0
 _HEAT_OPACITY = 0.5
@@ -65,8 +65,7 @@ def write_scene(
     """
     with tempfile.TemporaryDirectory(prefix=".scene-", dir=path.parent) as temporary:
         data = Path(temporary)
-        whole_hu = (np.clip(np.rint(plane), -32768, 32767).astype(np.int16) for plane in ct.array[0])
-        write_nrrd(data / "CT.nrrd", whole_hu, ct.grid, {"planted": planted} if planted else {})
+        write_nrrd(data / "CT.nrrd", map(whole_hu, ct.array[0]), ct.grid, {"planted": planted} if planted else {})
         (data / "Anomaly.ctbl").write_text(_colour_file(), encoding="utf-8")
         (data / "Findings.mrk.json").write_text(_points_file(prediction.findings), encoding="utf-8")
         (data / "Findings.tsv").write_text(_table_file(prediction.findings), encoding="utf-8")

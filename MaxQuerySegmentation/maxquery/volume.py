@@ -6,6 +6,15 @@ from itertools import permutations
 import numpy as np
 
 
+def whole_hu(hu: np.ndarray) -> np.ndarray:
+    """HU as int16, as files hold them; some metal lies beyond.
+
+    >>> whole_hu(np.array([-0.6, 40000.0]))
+    array([   -1, 32767], dtype=int16)
+    """
+    return np.clip(np.rint(hu), -32768, 32767).astype(np.int16)
+
+
 @dataclass(frozen=True)
 class Grid:
     """Where voxels lie: ITK's convention, axes in the order x, y, z, patient coordinates LPS, mm.

@@ -106,13 +106,11 @@ def plant_into(volume, healthy, forbidden, kind: str):
 
 def write_planted(folder: Path, volume, mask, lesion: str) -> None:
     """The CT `(1, Z, Y, X)`, in whole HU as a scene has it, and the lesion's mask `(Z, Y, X)`."""
-    import numpy as np
-
     from maxquery.nrrd import write_nrrd
+    from maxquery.volume import whole_hu
 
-    whole_hu = np.clip(np.rint(volume.array[0]), -32768, 32767).astype(np.int16)
-    write_nrrd(folder / CT_FILE, whole_hu, volume.grid, {"planted": lesion})
-    write_nrrd(folder / MASK_FILE, mask.astype(np.uint8), volume.grid, {"planted": lesion})
+    write_nrrd(folder / CT_FILE, whole_hu(volume.array[0]), volume.grid, {"planted": lesion})
+    write_nrrd(folder / MASK_FILE, mask.astype("uint8"), volume.grid, {"planted": lesion})
 
 
 def found(prediction, mask, volume, bundle) -> str:

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from maxquery.errors import InputError, MaxQueryError
 from maxquery.reading import read_case
-from maxquery.volume import Grid
+from maxquery.volume import Grid, whole_hu
 from maxquery_training.cohort import CaseFiles, Cohort
 from maxquery_training.label_scheme import ORGAN, OUTLIER, LabelScheme
 from maxquery_training.planting import plant_inliers
@@ -132,8 +132,7 @@ def _convert(files: CaseFiles, scheme: LabelScheme, folder: Path) -> CaseReport:
     if report.problems:
         return report
     for channel, array in enumerate(case.volume.array):
-        hu = np.rint(array).clip(max=np.iinfo(np.int16).max).astype(np.int16)  # some metal lies beyond
-        _write(folder / f"{files.case}_{channel:04d}.nii.gz", hu, grid)
+        _write(folder / f"{files.case}_{channel:04d}.nii.gz", whole_hu(array), grid)
     _write(folder / f"{files.case}.nii.gz", mask, grid)
     return report
 
@@ -186,7 +185,7 @@ def _plant(report_and_copy: tuple[CaseReport, int], scheme: LabelScheme, folder:
         np.random.default_rng([seed, *case.encode()]), scheme.planted,
     )  # fmt: skip
     grid = Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), np.reshape(image.GetDirection(), (3, 3)))
-    _write(folder / f"images{suffix}" / f"{case}_0000.nii.gz", np.rint(hu).astype(np.int16), grid)
+    _write(folder / f"images{suffix}" / f"{case}_0000.nii.gz", whole_hu(hu), grid)
     _write(folder / f"labels{suffix}" / f"{case}.nii.gz", labels, grid)
     return replace(report, case=case, volumes_ml=_volumes_ml(labels, grid, scheme))
 
