@@ -122,6 +122,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui.segmentButton.clicked.connect(self.onSegment)
         self.ui.cancelButton.clicked.connect(self.onCancel)
         self.ui.detailsButton.toggled.connect(self.ui.detailsText.setVisible)
+        self.ui.resultSelector.currentTextChanged.connect(self.onResultChosen)
         self.ui.copyButton.clicked.connect(self.onCopyFindings)
         self.ui.exportButton.clicked.connect(self.onExportFindings)
         self.ui.responsesButton.clicked.connect(self.onAskQueries)
@@ -365,8 +366,25 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             if latest is not None and latest.report["findings"]:
                 jump_to(latest, 0)
 
+    def onResultChosen(self, name):
+        """An earlier one of the same CT, with what was ticked and written there; the one on show if that has gone."""
+        results = results_in(slicer.mrmlScene)
+        self._show(next((result for result in results if result.name == name), self._result))
+
+    def _offer_results(self):
+        """Those of the CT on show, if there are several."""
+        shown, selector = self._result, self.ui.resultSelector
+        of_ct = [] if shown is None else [each for each in results_in(slicer.mrmlScene) if each.ct is shown.ct]
+        selector.blockSignals(True)
+        selector.clear()
+        selector.addItems([result.name for result in reversed(of_ct)])
+        selector.setCurrentText(shown.name if shown is not None else "")
+        selector.blockSignals(False)
+        selector.setVisible(len(of_ct) > 1)
+
     def _show(self, result: ResultNodes | None):
         self._result = result
+        self._offer_results()
         for other in results_in(slicer.mrmlScene):  # one patient's outlines never lie over another's CT
             other.set_visible(result is not None and other.name == result.name)
         self._offer(self.ui.responsesButton, self._cannot_ask(), _ASK_TIP)

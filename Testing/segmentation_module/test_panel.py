@@ -11,7 +11,7 @@ import slicer
 pytest.importorskip("PySide6.QtWidgets", reason="needs Qt and its system libraries", exc_type=ImportError)
 
 from MaxQuerySegmentationLib.ct_input import slice_centre
-from MaxQuerySegmentationLib.result_nodes import remove_result, results_in
+from MaxQuerySegmentationLib.result_nodes import load_result, remove_result, results_in
 
 from . import host
 
@@ -394,6 +394,21 @@ def test_findings_of_another_ct_are_never_shown(with_result, ct_node):
     panel._parameters.ct = ct_node
     assert result.segmentation.GetDisplayVisibility() and result.points.GetDisplayVisibility()
     assert panel._result.name == shown and not panel.ui.resultFrame.isHidden()
+
+
+def test_an_earlier_result_of_the_same_ct_can_be_shown_again(with_result, case_files, ct_node):
+    table, selector = with_result.ui.findingsTable, with_result.ui.resultSelector
+    assert selector.isHidden(), "there is one result"
+    table.item(0, findings_panel.COMMENT).setText("of the first")
+    load_result(slicer.mrmlScene, case_files.folder, [ct_node], "MaxQuery Venous (2)", "test")
+    with_result.showLatestResult()
+    assert not selector.isHidden() and selector.currentText() == with_result._result.name == "MaxQuery Venous (2)"
+    assert with_result.findings.rows()[1][findings_panel.COMMENT] == ""
+    selector.setCurrentText("MaxQuery Venous")
+    assert with_result._result.name == "MaxQuery Venous"
+    assert with_result.findings.rows()[1][findings_panel.COMMENT] == "of the first"
+    with_result.ui.sizeBox.setValue(60)
+    assert with_result._result.name == "MaxQuery Venous", "it stays"
 
 
 def test_a_result_that_a_person_removes_leaves_the_panel(with_result, capsys):
