@@ -66,6 +66,7 @@ class MaxQueryLoss(nn.Module):
         qd_weight: float = 0.1,
         attention_weight: float = 1.0,
         exposure_weight: float = 0.0,
+        batch_dice: bool = False,
         class_weights: Tensor | None = None,
         ignore_label: int | None = None,
         several_processes: bool = False,
@@ -74,7 +75,7 @@ class MaxQueryLoss(nn.Module):
         self.distribution, self.ignore_label = distribution, ignore_label
         self.qd_weight, self.attention_weight = qd_weight, attention_weight
         self.exposure_weight = exposure_weight
-        self.segmentation_loss = segmentation_loss(True, class_weights, ignore_label, several_processes)
+        self.segmentation_loss = segmentation_loss(batch_dice, class_weights, ignore_label, several_processes)
 
     def terms(self, output: Output, target: Tensor) -> dict[str, Tensor]:
         """Each term unweighted: `seg` and `qd` of the final output, `attention` the mean over blocks, and

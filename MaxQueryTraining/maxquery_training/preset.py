@@ -14,7 +14,8 @@ class Preset:
     `spacing_zyx_mm` and `patch_zyx` (voxels) set the grid; `features`, `strides`, `convolutions` describe
     the U-Net stage by stage as nnU-Net's plans do (None: as nnU-Net plans it). Epochs are nnU-Net's, of
     `iterations` batches each. `window_hu` is what intensities are clipped to before normalisation (None:
-    nnU-Net's foreground percentiles). `group_weights`: what background, organ and tumours weigh in cross-entropy.
+    nnU-Net's foreground percentiles). `foreground_share`: of the windows of a batch, rounded to whole ones, that show
+    foreground for certain. `group_weights`: what background, organ and tumours weigh in cross-entropy.
     `response`: see `maxquery.network.RESPONSES`; the paper's is the product. `exposure_weight`: of the loss in
     `maxquery_training.exposure`, in the joint stage; the paper has none. `score`: what the model's
     heatmap shows, a name in `maxquery.anomaly.SCORES`; the paper's is Eq. 9. `smoothing_mm`: sigma of the Gaussian that
@@ -113,7 +114,7 @@ QUICK = Preset(
     group_weights=(1.0, 3.0, 15.0),
     mirror=False,
     rotation_degrees=15.0,
-    foreground_share=0.67,
+    foreground_share=0.5,
     window_hu=(-160.0, 240.0),
 )
 

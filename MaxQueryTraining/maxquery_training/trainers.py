@@ -188,6 +188,7 @@ class MaxQueryTrainer(BackboneTrainer):
                 qd_weight=self.preset.qd_weight,
                 attention_weight=self.preset.attention_weight,
                 exposure_weight=self.preset.exposure_weight,
+                batch_dice=self.configuration_manager.batch_dice,
                 class_weights=self.class_weights,
                 ignore_label=self.label_manager.ignore_label,
                 several_processes=dist.is_initialized(),

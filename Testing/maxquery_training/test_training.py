@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
 from maxquery.errors import InputError
 from maxquery.labels import Label
 from maxquery_training.checkpoints import FINAL, read_checkpoint
-from maxquery_training.preset import PAPER_LIVER, PAPER_PANCREAS
+from maxquery_training.preset import CONFIGURATION, PAPER_LIVER, PAPER_PANCREAS
 
 from .conftest import DATASET
 
@@ -116,6 +117,19 @@ def test_the_checkpoint_becomes_a_bundle_that_is_calibrated_and_segments(trained
     assert list(segmentation_figures([measured])) == list(NAMES[1:])
     figures = ood_localisation([measured, measure(outlier, bundle, parameters, scores_of(bundle))])
     assert all(0 <= value <= 1 for score in figures.values() for value in score.values())
+
+
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_dice_is_taken_of_a_batch_or_of_each_window_as_the_plans_say_in_both_stages(planned, batch_dice):
+    from maxquery_training.trainers import BackboneTrainer, MaxQueryTrainer
+
+    for trainer_class in (BackboneTrainer, MaxQueryTrainer):
+        plans = planned.read_plans() | {"continue_training": False}
+        plans["configurations"][CONFIGURATION]["batch_dice"] = batch_dice
+        trainer = trainer_class(plans, CONFIGURATION, 0, planned.read_description(), torch.device("cpu"))
+        trainer.initialize()
+        (dice,) = [part for part in trainer.loss.modules() if isinstance(part, MemoryEfficientSoftDiceLoss)]
+        assert dice.batch_dice is batch_dice
 
 
 def test_the_papers_numbers_are_the_defaults():

@@ -21,7 +21,7 @@ from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.metrics import ScoreCounts, dice
 
 REGIONS = ("organ", "tumours", "whole", "real")
-PERCENTILES = (80.0, 90.0, 95.0, 97.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.97)
+PERCENTILES = (80.0, 90.0, 95.0, 97.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.97, 99.99, 99.997)
 _FOUND_IOU = 0.1
 
 
