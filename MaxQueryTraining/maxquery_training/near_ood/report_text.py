@@ -31,7 +31,7 @@ def markdown(report: dict[str, Any]) -> str:
         ("method", *(f"{n} false" for n in FALSE_REGIONS)),
         [(row["method"], *(_percent(row[f"found_at_{n}_false"]) for n in FALSE_REGIONS)) for row in tables["1"]],
     )]  # fmt: skip
-    parts += ["AUROC by type of outlier, in the cases that have it:", _table(
+    parts += ["AUROC by type of outlier, against the organ of the cases that have it:", _table(
         ("method", *outliers, "mean of types"),
         [(row["method"], *(_percent(row["by_type"][kind]["auroc"]) for kind in outliers),
           _percent(row["mean_of_types"])) for row in tables["1"]],
