@@ -96,7 +96,8 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._guiTag = None
         self._run: SegmentRun | ResponsesRun | None = None
         self._result: ResultNodes | None = None
-        self._asked = ""  # the result whose queries are asked
+        self._asked: ResultNodes | None = None  # whose queries answer now
+        self._offered: list[ResultNodes] = []
         self._firstRun = ""
         self._region: vtkMRMLMarkupsROINode | None = None
 
@@ -118,11 +119,14 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.timer = qt.QTimer()
         self.timer.setInterval(_POLL_MILLISECONDS)
         self.timer.timeout.connect(self.onTimer)
+        self._soon = qt.QTimer()  # a node that has come or gone is whole, or gone, a moment later
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self.onSceneChanged)
         self.ui.modelSelector.currentTextChanged.connect(self.onModelChosen)
         self.ui.segmentButton.clicked.connect(self.onSegment)
         self.ui.cancelButton.clicked.connect(self.onCancel)
         self.ui.detailsButton.toggled.connect(self.ui.detailsText.setVisible)
-        self.ui.resultSelector.currentTextChanged.connect(self.onResultChosen)
+        self.ui.resultSelector.currentIndexChanged.connect(self.onResultChosen)
         self.ui.copyButton.clicked.connect(self.onCopyFindings)
         self.ui.exportButton.clicked.connect(self.onExportFindings)
         self.ui.responsesButton.clicked.connect(self.onAskQueries)
@@ -149,6 +153,10 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def cleanup(self):
         if self._run is not None:
             self._run.kill()
+        for timer in (self.timer, self._soon):
+            timer.stop()
+        self.heatmap.stop()
+        self._disconnect()
         self.removeObservers()
 
     def enter(self):
@@ -181,7 +189,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._guiTag = self._parameters.connectGui(self.ui)
         self.addObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
         self.ui.modelSelector.setCurrentText(self._parameters.model)
-        self.showLatestResult()
+        self.showResult()
         self.onParametersModified()
 
     def chooseCt(self):
@@ -190,11 +198,16 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self._parameters.ct = first_ct(slicer.mrmlScene)
 
     def onNodeAdded(self, caller, event):
-        qt.QTimer.singleShot(0, self.chooseCt)  # its image may come right after
+        if self._parameters is not None and self._parameters.ct is None:
+            self._soon.start(0)
 
     def onNodeRemoved(self, caller, event):
-        if self._result is not None and self._result.provenance.GetScene() is None:  # a person took the result away
-            qt.QTimer.singleShot(0, self.showLatestResult)
+        if self._result is not None and not self._result.is_whole:  # a person took it away, or a part of it
+            self._soon.start(0)
+
+    def onSceneChanged(self):
+        self.chooseCt()
+        self.showResult()
 
     def _disconnect(self):
         if self._parameters is not None:
@@ -234,7 +247,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui.hintLabel.setVisible(bool(hint) and self._run is None)
         self._offer(self.ui.responsesButton, self._cannot_ask(), _ASK_TIP)
         if self._result is None or self._result.ct is not chosen.ct:
-            self.showLatestResult()
+            self.showResult()
         self.heatmap.apply(chosen)
 
     # The run
@@ -254,7 +267,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             return _("A run is under way.")
         if self._result is None:
             return _("There is no result to ask about: segment a CT first.")
-        return _("The CT of this result was deleted.") if None in self._result.phases else None
+        return None if self._result.has_phases else _("The CT of this result was deleted.")
 
     def _problem(self) -> str | None:
         phases = self.models.get(self._parameters.model, InstalledModel("")).phases
@@ -280,7 +293,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def onAskQueries(self, checked=False):
         if self._cannot_ask() is None:  # the CT may just have gone
             result, size_mm = self._result, self._parameters.cubeMm
-            self._asked = result.name
+            self._asked = result
             self._start(ResponsesRun, result.model, result.phases, slice_centre(result.ct), size_mm)
 
     def _start(self, kind, model, phases, *what):
@@ -292,7 +305,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
                 ensure_packages(Path(self.resourcePath("requirements.txt")))
                 self.tellOfFirstRun()
             self._run = self.logic.start(kind, phases, parameters, *what, python=python)
-        except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        except (OSError, RuntimeError, ImportError, subprocess.CalledProcessError) as error:
             self._fail(End("failed", str(error)))
             return
         self.ui.progressFrame.setVisible(True)
@@ -332,6 +345,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             elif end.outcome == "done":
                 parameters = self.logic.getParameterNode()
                 result = run.load(slicer.mrmlScene, parameters.replaceEarlier)
+                self._show(None)  # in favour of this one
                 show_as_abdomen(result.ct)
                 parameters.ct = result.ct  # what is shown and what is chosen agree
                 if self.ui.keptFolder.currentPath:
@@ -342,7 +356,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self._fail(End("failed", str(error), details=end.details))
         finally:
             run.discard()
-        self.showLatestResult()
+        self.showResult()
         self.onParametersModified()
 
     def _fail(self, end: End):
@@ -354,39 +368,43 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     # The result
 
-    def showLatestResult(self):
-        """The latest one of the CT that is chosen: never the findings of another."""
-        if self._parameters is None:  # another module is open; it is shown on return
+    def showResult(self):
+        """One of the CT that is chosen, never the findings of another: what is on show, or the latest one."""
+        if self._parameters is None or slicer.mrmlScene.IsImporting():  # shown on return, or once all is there
             return
-        ct = self._parameters.ct
-        latest = next((result for result in reversed(results_in(slicer.mrmlScene)) if result.ct is ct), None)
-        shown = self._result.name if self._result is not None else None
-        if (latest.name if latest is not None else None) != shown:
-            self._show(latest)
+        of_ct = [result for result in results_in(slicer.mrmlScene) if result.ct is self._parameters.ct]
+        shown = self._result.id if self._result is not None else None
+        if shown is None or shown not in [result.id for result in of_ct]:
+            latest = of_ct[-1] if of_ct else None
+            if shown is not None or latest is not None:
+                self._show(latest)
             if latest is not None and latest.report["findings"]:
                 jump_to(latest, 0)
 
-    def onResultChosen(self, name):
-        """An earlier one of the same CT, with what was ticked and written there; the one on show if that has gone."""
-        results = results_in(slicer.mrmlScene)
-        self._show(next((result for result in results if result.name == name), self._result))
+    def onResultChosen(self, index):
+        """An earlier one of the same CT, with what was ticked and written there."""
+        if self._offered[index].is_whole:
+            self._show(self._offered[index])
+        else:
+            self._offer_results()
 
     def _offer_results(self):
-        """Those of the CT on show, if there are several."""
+        """Those of the CT on show, the latest first, if there are several."""
         shown, selector = self._result, self.ui.resultSelector
-        of_ct = [] if shown is None else [each for each in results_in(slicer.mrmlScene) if each.ct is shown.ct]
+        found = [] if shown is None else [each for each in results_in(slicer.mrmlScene) if each.ct is shown.ct]
+        self._offered = found[::-1]
         selector.blockSignals(True)
         selector.clear()
-        selector.addItems([result.name for result in reversed(of_ct)])
-        selector.setCurrentText(shown.name if shown is not None else "")
+        selector.addItems([result.name for result in self._offered])
+        selector.setCurrentIndex(next((i for i, each in enumerate(self._offered) if each.id == shown.id), -1))
         selector.blockSignals(False)
-        selector.setVisible(len(of_ct) > 1)
+        selector.setVisible(len(self._offered) > 1)
 
     def _show(self, result: ResultNodes | None):
         self._result = result
         self._offer_results()
         for other in results_in(slicer.mrmlScene):  # one patient's outlines never lie over another's CT
-            other.set_visible(result is not None and other.name == result.name)
+            other.set_visible(result is not None and other.id == result.id)
         self._offer(self.ui.responsesButton, self._cannot_ask(), _ASK_TIP)
         self.ui.resultFrame.setVisible(result is not None)
         self.heatmap.show(result, self._parameters)

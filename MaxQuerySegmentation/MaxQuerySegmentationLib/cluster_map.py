@@ -3,7 +3,7 @@
 import slicer
 
 from MaxQuerySegmentationLib.query_notes import QueryNotes
-from MaxQuerySegmentationLib.result_nodes import ResultNodes
+from MaxQuerySegmentationLib.result_nodes import COLOURS, ResultNodes
 
 _OPACITY = 0.6
 
@@ -35,7 +35,7 @@ class ClusterMap:
 
 def _colour_table(scene, result: ResultNodes, queries: int):
     """The result's own table of colours, saved with it; entry 0 is clear, query q has the entry q + 1."""
-    table = result.clusters.GetNodeReference("MaxQuery.Colours")
+    table = result.clusters.GetNodeReference(COLOURS)
     if table is None:
         table = slicer.vtkMRMLColorTableNode()
         table.SetTypeToUser()
@@ -44,5 +44,5 @@ def _colour_table(scene, result: ResultNodes, queries: int):
         table.SetNumberOfColors(queries + 1)
         table.SetColor(0, "none", 0.0, 0.0, 0.0, 0.0)
         table = scene.AddNode(table)
-        result.clusters.SetNodeReferenceID("MaxQuery.Colours", table.GetID())
+        result.clusters.SetNodeReferenceID(COLOURS, table.GetID())
     return table

@@ -65,6 +65,10 @@ class HeatmapPanel:
             self._set_bounds()
             self.apply(chosen)
 
+    def stop(self) -> None:
+        """Nothing happens by itself from now on."""
+        self._resting.stop()
+
     def hide(self) -> None:
         self.heatmap.hide()
         if self._cloud is not None:

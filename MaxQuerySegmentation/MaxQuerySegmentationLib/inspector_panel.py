@@ -1,6 +1,7 @@
 """The section 'Query inspector' of the panel: what each query owns, what it is called, and what it answers."""
 
 import os
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class InspectorPanel:
         self.notes: QueryNotes | None = None
         self.responses: ResponseViews | None = None
         self._clusters: ClusterMap | None = None
+        self._others: list[ResultNodes] = []
         self._chart: ResponseChart | None = None
         self._filling = False
         for column, title in enumerate(COLUMNS):
@@ -46,7 +48,7 @@ class InspectorPanel:
         ui.queriesTable.itemDoubleClicked.connect(self._choose_colour)
         ui.clustersCheck.toggled.connect(self._isolate)
         ui.isolateCheck.toggled.connect(self._isolate)
-        ui.compareSelector.currentTextChanged.connect(self._compare)
+        ui.compareSelector.currentIndexChanged.connect(self._compare)
         ui.responseSelector.currentIndexChanged.connect(self._show_response)
         ui.importNotesButton.clicked.connect(self._import)
         ui.exportNotesButton.clicked.connect(self._export)
@@ -76,9 +78,9 @@ class InspectorPanel:
         self._ranks = result.calibration if result.shows_eq_9 else None
         self._clusters = ClusterMap(slicer.mrmlScene, result, self.notes)
         self._fill_table()
+        self._others = [other for other in results_in(slicer.mrmlScene) if other.id != result.id]
         self.ui.compareSelector.clear()
-        others = [other.name for other in results_in(slicer.mrmlScene) if other.name != result.name]
-        self.ui.compareSelector.addItems([_("no other case"), *others])
+        self.ui.compareSelector.addItems([_("no other case"), *(other.name for other in self._others)])
         self._isolate()
 
     def name(self, query: int) -> str:
@@ -202,11 +204,12 @@ class InspectorPanel:
         else:
             self._clusters.hide()
 
-    def _compare(self, name: str) -> None:
-        other = next((each for each in results_in(slicer.mrmlScene) if each.name == name), None)
+    def _compare(self, index: int) -> None:
+        """Beside another result, the one at `index` of the selector; the first entry is none."""
         if self.result is None:
             return
-        usage = QueryUsage.of(other) if other is not None else None
+        other = self._others[index - 1] if index > 0 else None
+        usage = QueryUsage.of(other) if other is not None and other.is_whole else None
         same = usage is not None and len(usage.volume_ml) == len(self.notes)
         self._filling = True
         self.ui.queriesTable.setSortingEnabled(False)
@@ -225,15 +228,15 @@ class InspectorPanel:
         self._chart_view.setMRMLScene(slicer.mrmlScene)
         self.ui.chartFrame.layout().addWidget(self._chart_view)
 
-    def take_responses(self, asked: str, values: np.ndarray, to_ras: np.ndarray) -> None:
+    def take_responses(self, asked: ResultNodes, values: np.ndarray, to_ras: np.ndarray) -> None:
         """Shows R `(N, z, y, x)` of a region: the chart follows the crosshair from now on.
 
-        `asked`: the name of the result whose queries these are; nothing is shown over another one.
+        `asked`: the result whose queries these are; nothing is shown over another one.
         """
         self.forget_responses()
-        if self.result is None or self.result.name != asked:
+        if self.result is None or self.result.id != asked.id:
             text = _("The queries of {result} have answered, but it is no longer shown. Show it and ask again.")
-            self.ui.inspectorLabel.setText(text.format(result=asked))
+            self.ui.inspectorLabel.setText(text.format(result=asked.name))
             return
         groups = [query["group"] for query in self.result.report["queries"]]
         scene, limits = slicer.mrmlScene, (float(values.min()), float(values.max()))
@@ -291,7 +294,11 @@ class InspectorPanel:
         )
         if not path:
             return
-        slicer.packaging.pip_ensure(["matplotlib>=3.8"], requester=_("MaxQuery Segmentation"))
+        try:
+            slicer.packaging.pip_ensure(["matplotlib>=3.8"], requester=_("MaxQuery Segmentation"))
+        except (RuntimeError, subprocess.CalledProcessError) as error:  # a person declined, or pip failed
+            self.ui.inspectorLabel.setText(_("There is no picture: {error}").format(error=error))
+            return
         self._with_file(path, self.draw)
 
     def draw(self, path: Path) -> None:

@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from MaxQuerySegmentationLib.ct_input import in_own_frame
 from MaxQuerySegmentationLib.query_notes import QueryNotes
+from MaxQuerySegmentationLib.result_nodes import remove_node
 
 
 class ResponseViews:
@@ -63,7 +64,7 @@ class ResponseViews:
         return hu[k, j, i], self.values[:, z], (float(pixel_mm[1]), float(pixel_mm[0]))
 
     def remove(self) -> None:
-        self.scene.RemoveNode(self.volume)
+        remove_node(self.scene, self.volume)
 
 
 _TITLE_POINTS, _TEXT_POINTS = 12, 10  # it has only the panel's width

@@ -13,10 +13,15 @@ from slicer.i18n import tr as _
 from MaxQuerySegmentationLib.ct_input import problem
 
 _ROLE = "MaxQuery.Role"
+_ROLES = ("segmentation", "anomaly", "raw", "clusters", "findings", "points")
+"""What the provenance node refers to: a scene that takes up another one renews references, and no attributes."""
 _CASE = "MaxQuery.Case"
+_FOLDER = "MaxQuery.Folder"
 _SEGMENTS = "MaxQuery.Segments"
 _MODEL = "MaxQuery.Model"
 _PHASES = "MaxQuery.Phases"
+COLOURS = "MaxQuery.Colours"
+"""What the cluster map calls its table of colours."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,23 @@ class ResultNodes:
     provenance: Any
 
     @property
+    def id(self) -> str:
+        """Of this result alone; names need not be, once a scene has taken up another."""
+        return self.provenance.GetID()
+
+    @property
     def ct(self):
         return self.phases[0]
+
+    @property
+    def has_phases(self) -> bool:
+        """Whether its volumes are still there."""
+        return all(phase is not None and phase.GetScene() is not None for phase in self.phases)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of it has been taken out of the scene."""
+        return all(node.GetScene() is not None for node in self.nodes)
 
     @property
     def nodes(self) -> tuple[Any, ...]:
@@ -103,7 +123,6 @@ def load_result(scene, folder: Path, phases: list[Any], name: str, model: str) -
     def node(kind: str, role: str, title: str):
         new = scene.AddNewNodeByClass(kind, title)
         new.SetAttribute(_ROLE, role)
-        new.SetAttribute(_CASE, name)
         made.append(new)
         return new
 
@@ -143,27 +162,26 @@ def load_result(scene, folder: Path, phases: list[Any], name: str, model: str) -
     points.GetDisplayNode().SetGlyphScale(1.5)  # % of the view: a finding must not hide behind its mark
     for new in (anomaly, raw, clusters, segmentation, points):
         new.SetAndObserveTransformNodeID(ct.GetTransformNodeID())
+    result = ResultNodes(phases, segmentation, anomaly, raw, clusters, findings, points, provenance)
+    for role in _ROLES:
+        provenance.SetNodeReferenceID(f"MaxQuery.{role}", getattr(result, role).GetID())
+    provenance.SetAttribute(_CASE, name)
     provenance.SetAttribute(_MODEL, model)
     provenance.SetAttribute(_PHASES, str(len(phases)))
     for number, phase in enumerate(phases):
         provenance.SetNodeReferenceID(f"{_PHASES}.{number}", phase.GetID())
     _put_into_folder(scene, made, ct, name)
-    return ResultNodes(phases, segmentation, anomaly, raw, clusters, findings, points, provenance)
+    return result
 
 
 def results_in(scene) -> list[ResultNodes]:
     """Every whole result in the scene, the oldest first, those of a loaded .mrb too."""
-    by_case: dict[str, dict[str, Any]] = {}
-    for number in range(scene.GetNumberOfNodes()):
-        node = scene.GetNthNode(number)
-        if node.GetAttribute(_CASE):
-            by_case.setdefault(node.GetAttribute(_CASE), {})[node.GetAttribute(_ROLE)] = node
-    roles = ("segmentation", "anomaly", "raw", "clusters", "findings", "points", "provenance")
-    return [
-        ResultNodes(_phases(nodes["provenance"]), *(nodes[role] for role in roles))
-        for nodes in by_case.values()
-        if nodes.keys() >= set(roles)
-    ]
+    results = []
+    for provenance in slicer.util.getNodesByClass("vtkMRMLTextNode", scene):
+        nodes = [provenance.GetNodeReference(f"MaxQuery.{role}") for role in _ROLES]
+        if None not in nodes:
+            results.append(ResultNodes(_phases(provenance), *nodes, provenance))
+    return results
 
 
 def first_ct(scene):
@@ -178,10 +196,24 @@ def remove_result(scene, result: ResultNodes) -> None:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(result.provenance))
     for node in result.nodes:
-        hierarchy.RemoveItem(hierarchy.GetItemByDataNode(node), False)
-        scene.RemoveNode(node)
-    if hierarchy.GetItemAttribute(folder, _CASE) == result.name and not hierarchy.GetNumberOfItemChildren(folder):
+        remove_node(scene, node)
+    if hierarchy.HasItemAttribute(folder, _FOLDER) and not hierarchy.GetNumberOfItemChildren(folder):
         hierarchy.RemoveItem(folder)
+
+
+def remove_node(scene, node) -> None:
+    """With what serves it alone, and would be saved with the scene: displays, files, and a table of colours."""
+    shown = node.IsA("vtkMRMLDisplayableNode")
+    displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())] if shown else []
+    clouds = [display for display in displays if display.IsA("vtkMRMLVolumeRenderingDisplayNode")]
+    serving = [cloud.GetVolumePropertyNode() for cloud in clouds] + displays
+    serving += [node.GetStorageNode(), node.GetNodeReference(COLOURS)]
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = hierarchy.GetItemByDataNode(node)
+    if item:  # what a person put below it moves up
+        hierarchy.RemoveItem(item, False, False)
+    for each in (node, *filter(None, serving)):
+        scene.RemoveNode(each)
 
 
 def new_name(scene, ct) -> str:
@@ -226,7 +258,7 @@ def _put_into_folder(scene, nodes: list[Any], ct, name: str) -> None:
     ct_item = hierarchy.GetItemByDataNode(ct)
     parent = hierarchy.GetItemParent(ct_item) if ct_item else hierarchy.GetSceneItemID()
     folder = hierarchy.CreateFolderItem(parent, name)
-    hierarchy.SetItemAttribute(folder, _CASE, name)
+    hierarchy.SetItemAttribute(folder, _FOLDER, "1")
     for node in nodes:
         item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(folder, node)
         hierarchy.SetItemParent(item, folder)

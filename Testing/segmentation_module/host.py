@@ -324,7 +324,8 @@ def load_module(temporary: Path) -> ModuleType:
     settings = temporary / "settings" / "Slicer.ini"
     user_settings = QtCore.QSettings(str(settings), QtCore.QSettings.IniFormat)
     slicer.app = SimpleNamespace(
-        temporaryPath=str(temporary), slicerUserSettingsFilePath=str(settings), userSettings=lambda: user_settings
+        temporaryPath=str(temporary), slicerUserSettingsFilePath=str(settings), userSettings=lambda: user_settings,
+        startupEnvironment=QtCore.QProcessEnvironment.systemEnvironment,
     )
     module = ModuleType("MaxQuerySegmentation")
     sys.modules[module.__name__] = module

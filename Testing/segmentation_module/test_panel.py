@@ -251,7 +251,7 @@ def test_a_ct_that_is_moved_during_the_run_takes_its_result_along(panel, ct_node
 
 @pytest.fixture
 def with_result(panel, result):
-    panel.showLatestResult()
+    panel.showResult()
     return panel
 
 
@@ -368,7 +368,7 @@ def test_what_needs_a_result_says_so_until_there_is_one(panel):
     run(panel)
     assert panel.ui.responsesButton.isEnabled() and panel.ui.exportNotesButton.isEnabled()
     slicer.mrmlScene.RemoveNode(panel._result.ct)
-    panel._show(results_in(slicer.mrmlScene)[-1])
+    panel.onParametersModified()
     assert panel.ui.responsesButton.toolTip() == "The CT of this result was deleted."
 
 
@@ -401,14 +401,50 @@ def test_an_earlier_result_of_the_same_ct_can_be_shown_again(with_result, case_f
     assert selector.isHidden(), "there is one result"
     table.item(0, findings_panel.COMMENT).setText("of the first")
     load_result(slicer.mrmlScene, case_files.folder, [ct_node], "MaxQuery Venous (2)", "test")
-    with_result.showLatestResult()
+    with_result._show(results_in(slicer.mrmlScene)[-1])
     assert not selector.isHidden() and selector.currentText() == with_result._result.name == "MaxQuery Venous (2)"
     assert with_result.findings.rows()[1][findings_panel.COMMENT] == ""
     selector.setCurrentText("MaxQuery Venous")
     assert with_result._result.name == "MaxQuery Venous"
     assert with_result.findings.rows()[1][findings_panel.COMMENT] == "of the first"
     with_result.ui.sizeBox.setValue(60)
-    assert with_result._result.name == "MaxQuery Venous", "it stays"
+    with_result.exit()
+    with_result.enter()
+    assert with_result._result.name == selector.currentText() == "MaxQuery Venous", "it stays"
+
+
+def test_queries_of_an_earlier_result_answer_for_it(panel):
+    run(panel)
+    run(panel)
+    panel.ui.resultSelector.setCurrentIndex(1)
+    panel.ui.responsesButton.click()
+    wait(panel, lambda: panel._run is None)
+    assert panel._result.name == "MaxQuery Venous" and panel.inspector.responses is not None
+
+
+@pytest.mark.parametrize("part", ["segmentation", "anomaly", "raw", "clusters", "findings", "points", "provenance"])
+def test_a_result_that_lost_a_part_leaves_the_panel(with_result, part, capsys):
+    with_result.ui.clustersCheck.setChecked(True)
+    slicer.mrmlScene.RemoveNode(getattr(with_result._result, part))
+    wait(with_result, lambda: with_result._result is None)
+    assert with_result.ui.resultFrame.isHidden()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_nothing_goes_on_after_the_module_was_reloaded(panel):
+    panel.ui.segmentButton.click()
+    panel.cleanup()
+    assert not panel.timer.isActive() and not panel._soon.isActive() and not panel.heatmap._resting.isActive()
+
+
+def test_a_picture_that_cannot_be_drawn_is_said(panel, monkeypatch):
+    def declined(*_, **__):
+        raise RuntimeError("User declined package installation")
+
+    monkeypatch.setattr(slicer.packaging, "pip_ensure", declined)
+    monkeypatch.setattr(sys.modules["qt"].QFileDialog, "getSaveFileName", lambda *_: "queries.png")
+    panel.inspector._picture()
+    assert "declined" in panel.ui.inspectorLabel.text()
 
 
 def test_a_result_that_a_person_removes_leaves_the_panel(with_result, capsys):

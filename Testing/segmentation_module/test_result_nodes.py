@@ -71,12 +71,33 @@ def test_a_second_run_gets_a_name_of_its_own_and_either_can_be_removed(scene, ca
 def test_what_a_person_put_into_a_results_folder_or_took_out_of_it_is_left_alone(scene, result):
     hierarchy = hierarchy_of(scene)
     folder, patient = (hierarchy.GetItemByName(name) for name in ("MaxQuery Venous", "Patient"))
-    corrected = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "corrected")
+    corrected, below = (scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name) for name in ("corrected", "below"))
     hierarchy.CreateItem(folder, corrected)
+    hierarchy.CreateItem(hierarchy.GetItemByDataNode(result.segmentation), below)
     hierarchy.SetItemParent(hierarchy.GetItemByDataNode(result.provenance), patient)
     remove_result(scene, result)
-    assert results_in(scene) == [] and scene.GetNodeByID(corrected.GetID()) is corrected
+    assert results_in(scene) == []
+    assert all(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == folder for node in (corrected, below))
     assert hierarchy.GetItemByName("Patient") == patient and result.ct.GetScene() is scene
+
+
+def test_a_removed_result_leaves_no_node_behind(scene, case_files, ct_node):
+    def nodes() -> set[str]:
+        return {scene.GetNthNode(number).GetID() for number in range(scene.GetNumberOfNodes())}
+
+    before = nodes()
+    remove_result(scene, load_result(scene, case_files.folder, [ct_node], "first", "test"))
+    assert nodes() == before
+
+
+def test_results_of_one_name_stay_apart(scene, case_files, ct_node, result):
+    """As when a scene takes up another one whose CT has the same name."""
+    other_ct = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Venous")
+    other = load_result(scene, case_files.folder, [other_ct], result.name, "test")
+    found = results_in(scene)
+    assert [(each.id, each.ct) for each in found] == [(result.id, ct_node), (other.id, other_ct)]
+    scene.RemoveNode(other.anomaly)
+    assert not other.is_whole and [each.id for each in results_in(scene)] == [result.id]
 
 
 def test_a_result_that_cannot_be_read_leaves_the_scene_as_it_was(scene, case_files, ct_node, tmp_path):
