@@ -341,7 +341,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def _ended(self, run: SegmentRun | ResponsesRun, end: End):
         try:
             if end.outcome == "done" and isinstance(run, ResponsesRun):
-                self.inspector.take_responses(self._asked, *run.load())
+                self.inspector.answers.take(self._asked, *run.load())
             elif end.outcome == "done":
                 parameters = self.logic.getParameterNode()
                 result = run.load(slicer.mrmlScene, parameters.replaceEarlier)
@@ -417,7 +417,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.findings.show(self._result, self.inspector.name)
 
     def onCrosshairMoved(self, caller, event):
-        self.inspector.follow(caller)
+        self.inspector.answers.follow(caller)
 
     def onCopyFindings(self, checked=False):
         self.findings.copy()

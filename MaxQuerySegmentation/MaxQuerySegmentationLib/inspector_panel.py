@@ -1,62 +1,54 @@
-"""The section 'Query inspector' of the panel: what each query owns, what it is called, and what it answers."""
+"""The section 'Query inspector' of the panel: what each query owns, and what it is called."""
 
 import os
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import qt
 import slicer
-import slicer.packaging
 from slicer.i18n import tr as _
 
+from MaxQuerySegmentationLib.answers_panel import AnswersPanel
 from MaxQuerySegmentationLib.cluster_map import ClusterMap
-from MaxQuerySegmentationLib.ct_input import slice_centre
 from MaxQuerySegmentationLib.query_notes import QueryNote, QueryNotes
 from MaxQuerySegmentationLib.query_usage import QueryUsage
-from MaxQuerySegmentationLib.response_views import ResponseChart, ResponseViews
 from MaxQuerySegmentationLib.result_nodes import ResultNodes, results_in
 
 QUERY, NAME, CLASS, VOLUME, RESPONSE, OTHER, NOTE = range(7)
 COLUMNS = (_("Query"), _("Name"), _("Class"), _("ml"), _("Mean R"), _("Other, ml"), _("Note"))
-_GROUPS = ("background", "organ", "tumour")
 
 
 class InspectorPanel:
-    """Shows a result's queries.
+    """Shows a result's queries; `answers` shows what they answer, once they were asked.
 
     `ui`: the panel's widgets; `notes_folder`: where a person's names are kept; `show_heatmap`: brings the heatmap back
     where a response was shown; `renamed`: hears that names have changed.
     """
 
     def __init__(self, ui, notes_folder: Path, show_heatmap: Callable[[], None], renamed: Callable[[], None]):
-        self.ui, self.notes_folder, self.show_heatmap, self.renamed = ui, notes_folder, show_heatmap, renamed
+        self.ui, self.notes_folder, self.renamed = ui, notes_folder, renamed
+        self.answers = AnswersPanel(ui, show_heatmap, self.name)
         self.result: ResultNodes | None = None
         self.notes: QueryNotes | None = None
-        self.responses: ResponseViews | None = None
         self._clusters: ClusterMap | None = None
         self._others: list[ResultNodes] = []
-        self._chart: ResponseChart | None = None
         self._filling = False
         for column, title in enumerate(COLUMNS):
             ui.queriesTable.insertColumn(column)
             ui.queriesTable.setHorizontalHeaderItem(column, qt.QTableWidgetItem(title))
-        self._make_chart_view()
         ui.queriesTable.itemChanged.connect(self._edited)
         ui.queriesTable.itemSelectionChanged.connect(self._isolate)
         ui.queriesTable.itemDoubleClicked.connect(self._choose_colour)
         ui.clustersCheck.toggled.connect(self._isolate)
         ui.isolateCheck.toggled.connect(self._isolate)
         ui.compareSelector.currentIndexChanged.connect(self._compare)
-        ui.responseSelector.currentIndexChanged.connect(self._show_response)
         ui.importNotesButton.clicked.connect(self._import)
         ui.exportNotesButton.clicked.connect(self._export)
-        ui.pictureButton.clicked.connect(self._picture)
 
     def show(self, result: ResultNodes | None) -> None:
         """Takes up another result, or none."""
-        self.forget_responses()
+        self.answers.show(None)
         if self._clusters is not None:
             self._clusters.hide()
         self.result = self.notes = self._clusters = None
@@ -75,7 +67,7 @@ class InspectorPanel:
         file = self.notes_folder / f"{bundle['name']} {bundle['version']} {weights}.json"
         self.notes = self._notes_in(file, result.report["queries"])
         self.result, self.usage = result, QueryUsage.of(result)
-        self._ranks = result.calibration if result.shows_eq_9 else None
+        self.answers.show(result, self.notes)
         self._clusters = ClusterMap(slicer.mrmlScene, result, self.notes)
         self._fill_table()
         self._others = [other for other in results_in(slicer.mrmlScene) if other.id != result.id]
@@ -219,108 +211,6 @@ class InspectorPanel:
             item.setData(qt.Qt.DisplayRole, round(float(usage.volume_ml[query]), 1) if same else "")
         self.ui.queriesTable.setSortingEnabled(True)
         self._filling = False
-
-    # What they answer
-
-    def _make_chart_view(self) -> None:
-        self._chart_view = slicer.qMRMLPlotView()
-        self._chart_view.setMinimumHeight(220)
-        self._chart_view.setMRMLScene(slicer.mrmlScene)
-        self.ui.chartFrame.layout().addWidget(self._chart_view)
-
-    def take_responses(self, asked: ResultNodes, values: np.ndarray, to_ras: np.ndarray) -> None:
-        """Shows R `(N, z, y, x)` of a region: the chart follows the crosshair from now on.
-
-        `asked`: the result whose queries these are; nothing is shown over another one.
-        """
-        self.forget_responses()
-        if self.result is None or self.result.id != asked.id:
-            text = _("The queries of {result} have answered, but it is no longer shown. Show it and ask again.")
-            self.ui.inspectorLabel.setText(text.format(result=asked.name))
-            return
-        groups = [query["group"] for query in self.result.report["queries"]]
-        scene, limits = slicer.mrmlScene, (float(values.min()), float(values.max()))
-        self.responses = ResponseViews(scene, self.result.ct, values, to_ras, groups)
-        self._chart = ResponseChart(scene, self.notes, groups, limits)
-        view = scene.GetSingletonNode("MaxQuery", "vtkMRMLPlotViewNode")
-        if view is None:
-            view = slicer.vtkMRMLPlotViewNode()
-            view.SetSingletonTag("MaxQuery")
-            view.SetLayoutName("MaxQuery")
-            view.SetSaveWithScene(False)
-            view = scene.AddNode(view)
-        view.SetPlotChartNodeID(self._chart.chart.GetID())
-        self._chart_view.setMRMLPlotViewNode(view)
-        self.ui.responseSelector.clear()
-        self.ui.responseSelector.addItems(
-            [_("heatmap"), *_GROUPS, *map(self.name, range(len(self.notes)))]
-        )
-        self._offer_views(True)
-        self.ui.inspectorLabel.setText(_("Move the mouse over the region: the chart shows every query's response."))
-
-    def forget_responses(self) -> None:
-        for views in (self.responses, self._chart):
-            if views is not None:
-                views.remove()
-        self.responses = self._chart = None
-        self.ui.responseSelector.clear()
-        self._offer_views(False)
-
-    def _offer_views(self, answered: bool) -> None:
-        """Chart, maps and picture: there once the queries were asked."""
-        self.ui.chartFrame.setVisible(answered)
-        for widget, tip in (
-            (self.ui.pictureButton, _("Every query on the present axial slice, as PNG or PDF.")),
-            (self.ui.responseSelector, _("One query's responses, or the share of a group, in place of the heatmap.")),
-        ):
-            widget.setEnabled(answered)
-            widget.setToolTip(tip if answered else _("Ask every query first."))
-
-    def _show_response(self, index: int) -> None:
-        """Puts the map that was chosen over the CT, in place of the heatmap."""
-        if self.responses is None or index < 0:
-            return
-        if index == 0:
-            self.show_heatmap()
-        else:
-            chosen = index - 1
-            self.responses.map_of(_GROUPS[chosen] if chosen < len(_GROUPS) else chosen - len(_GROUPS))
-            slicer.util.setSliceViewerLayers(foreground=self.responses.volume, foregroundOpacity=0.6)
-
-    def _picture(self, checked: bool = False) -> None:
-        """All queries on the slice through the middle of the axial view, as a file."""
-        path = qt.QFileDialog.getSaveFileName(
-            self.ui.queriesTable, _("Picture of all queries"), "queries.png", "PNG (*.png);;PDF (*.pdf)"
-        )
-        if not path:
-            return
-        try:
-            slicer.packaging.pip_ensure(["matplotlib>=3.8"], requester=_("MaxQuery Segmentation"))
-        except (RuntimeError, subprocess.CalledProcessError) as error:  # a person declined, or pip failed
-            self.ui.inspectorLabel.setText(_("There is no picture: {error}").format(error=error))
-            return
-        self._with_file(path, self.draw)
-
-    def draw(self, path: Path) -> None:
-        """Raises OSError when the file cannot be written."""
-        from maxquery.query_picture import write_query_picture
-
-        ct_hu, responses, pixel_mm = self.responses.axial_slice(slice_centre(self.result.ct))
-        bundle = self.result.report["bundle"]
-        titles = [self.name(query) for query in range(len(self.notes))]
-        write_query_picture(
-            path, ct_hu, responses, titles, self.responses.groups, pixel_mm, f"{bundle['name']} {bundle['version']}"
-        )
-
-    def follow(self, crosshair) -> None:
-        """Brings the chart to where the crosshair node's cursor is."""
-        position = [0.0, 0.0, 0.0]
-        if self.responses is None or not crosshair.GetCursorPositionRAS(position):
-            return
-        responses = self.responses.at(position)
-        if responses is not None:
-            eq_9 = -responses.max(keepdims=True)
-            self._chart.show(responses, self._ranks and float(self._ranks.percentile(eq_9)[0]))
 
 
 def _paint(item, rgb: tuple[float, float, float]) -> None:

@@ -319,12 +319,12 @@ def test_every_query_answers_around_the_views_centre_and_the_chart_follows_the_c
     assert panel.ui.errorFrame.isHidden(), panel.ui.errorLabel.text()
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     crosshair.SetCursorPositionRAS(slice_centre(panel._result.ct))
-    assert panel.inspector._chart.chart.GetTitle().startswith("max R ")
+    assert panel.inspector.answers.chart.chart.GetTitle().startswith("max R ")
     panel.ui.responseSelector.setCurrentText("tumour")
     layers = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
-    assert layers.GetForegroundVolumeID() == panel.inspector.responses.volume.GetID()
+    assert layers.GetForegroundVolumeID() == panel.inspector.answers.responses.volume.GetID()
     panel.ui.sizeBox.setValue(60)  # nothing of the heatmap's
-    assert layers.GetForegroundVolumeID() == panel.inspector.responses.volume.GetID()
+    assert layers.GetForegroundVolumeID() == panel.inspector.answers.responses.volume.GetID()
     panel.ui.responseSelector.setCurrentIndex(0)
     assert layers.GetForegroundVolumeID() == panel._result.anomaly.GetID()
     panel.ui.responseSelector.setCurrentText("organ")
@@ -339,7 +339,7 @@ def test_answers_about_one_case_are_never_shown_over_another(panel):
     panel.ui.responsesButton.click()
     panel._parameters.ct = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6), np.int16), name="other patient")
     wait(panel, lambda: panel._run is None)
-    assert panel.inspector.responses is None and "MaxQuery Venous" in panel.ui.inspectorLabel.text()
+    assert panel.inspector.answers.responses is None and "MaxQuery Venous" in panel.ui.inspectorLabel.text()
 
 
 def test_notes_that_cannot_be_understood_are_put_aside_and_the_result_is_shown(with_result):
@@ -419,7 +419,7 @@ def test_queries_of_an_earlier_result_answer_for_it(panel):
     panel.ui.resultSelector.setCurrentIndex(1)
     panel.ui.responsesButton.click()
     wait(panel, lambda: panel._run is None)
-    assert panel._result.name == "MaxQuery Venous" and panel.inspector.responses is not None
+    assert panel._result.name == "MaxQuery Venous" and panel.inspector.answers.responses is not None
 
 
 @pytest.mark.parametrize("part", ["segmentation", "anomaly", "raw", "clusters", "findings", "points", "provenance"])
@@ -443,7 +443,7 @@ def test_a_picture_that_cannot_be_drawn_is_said(panel, monkeypatch):
 
     monkeypatch.setattr(slicer.packaging, "pip_ensure", declined)
     monkeypatch.setattr(sys.modules["qt"].QFileDialog, "getSaveFileName", lambda *_: "queries.png")
-    panel.inspector._picture()
+    panel.inspector.answers._picture()
     assert "declined" in panel.ui.inspectorLabel.text()
 
 
