@@ -141,7 +141,8 @@ def _finding(
     places = np.argwhere(mask)
     centroid = places.mean(axis=0)
     if not mask[tuple(np.rint(centroid).astype(int))]:  # a shell's is what it surrounds
-        centroid = places[np.square(places - centroid).sum(axis=1).argmin()]
+        apart_mm = (places - centroid) * grid.spacing_xyz_mm[::-1]
+        centroid = places[np.square(apart_mm).sum(axis=1).argmin()]
     return Finding(
         id=0,
         label=label,

@@ -1,13 +1,16 @@
 """What ITK lets pass in a NIfTI file: a wrong header, missing voxels, and voxels that are not numbers."""
 
 import gzip
+import itertools
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from .errors import InputError
 from .plausibility import bad_spacing, not_finite
@@ -17,16 +20,17 @@ CHUNK_BYTES = 1 << 22
 FLOATS = {16: "f4", 64: "f8"}  # NIfTI's numbers for its datatypes
 _NOT_PLACED = ("The header does not say how the image lies in the patient (qform_code and sform_code are 0); left and "
                "right may be swapped.")
+_SAME_PLACE_MM = 1.0  # headers hold 32-bit numbers, and some programs round them
 
 
 class Announced(NamedTuple):
-    """What a header says: where the voxels start, how many bytes they fill, their type if it is a float, and whether
-    they have a place in the patient."""
+    """What a header says: where the voxels start, how many bytes they fill, their type if it is a float, and what is
+    to be doubted of their place in the patient."""
 
     start: int
     voxel_bytes: int
     float_type: np.dtype | None
-    placed: bool
+    doubts: list[str]
 
 
 def check_nifti(path: Path) -> list[str]:
@@ -50,7 +54,7 @@ def check_nifti(path: Path) -> list[str]:
                         f"file holds {found:,}")
     if invalid:
         raise not_finite(invalid, announced.voxel_bytes // announced.float_type.itemsize)
-    return [] if announced.placed else [_NOT_PLACED]
+    return announced.doubts
 
 
 def truncated(name: str, evidence: str) -> InputError:
@@ -76,8 +80,28 @@ def _announced(header: bytes, name: str) -> Announced:
     (offset,) = struct.unpack_from(f"{order}f", header, 108)
     start = int(offset) if math.isfinite(offset) and HEADER_BYTES < offset < CHUNK_BYTES else HEADER_BYTES
     float_type = np.dtype(order + FLOATS[datatype]) if datatype in FLOATS else None
-    placed = any(struct.unpack_from(f"{order}2h", header, 252))  # qform_code, sform_code
-    return Announced(start, math.prod(max(n, 1) for n in size[:rank]) * max(bits, 1) // 8, float_type, placed)
+    voxel_bytes = math.prod(max(n, 1) for n in size[:rank]) * max(bits, 1) // 8
+    return Announced(start, voxel_bytes, float_type, _doubts(header, order, size[: min(rank, 3)], spacing))
+
+
+def _doubts(header: bytes, order: str, size_xyz: Sequence[int], spacing_xyz_mm: Sequence[float]) -> list[str]:
+    """Where the header places the image nowhere, or in two ways: ITK takes one in silence."""
+    by_quaternion, by_rows = struct.unpack_from(f"{order}2h", header, 252)  # qform_code, sform_code
+    if by_quaternion <= 0 and by_rows <= 0:
+        return [_NOT_PLACED]
+    if by_quaternion <= 0 or by_rows <= 0 or len(size_xyz) < 3:
+        return []
+    b, c, d, *origin = struct.unpack_from(f"{order}6f", header, 256)
+    rotation = Rotation.from_quat([b, c, d, math.sqrt(max(0.0, 1 - b * b - c * c - d * d))]).as_matrix()
+    left_handed = struct.unpack_from(f"{order}f", header, 76)[0] < 0
+    axes = rotation * np.array(spacing_xyz_mm) * (1, 1, -1 if left_handed else 1)
+    rows = np.reshape(struct.unpack_from(f"{order}12f", header, 280), (3, 4))
+    corners = np.array(list(itertools.product(*((0, n - 1) for n in size_xyz))))
+    apart_mm = float(np.linalg.norm(corners @ (axes - rows[:, :3]).T + origin - rows[:, 3], axis=1).max())
+    if apart_mm <= _SAME_PLACE_MM:
+        return []
+    return [f"The header says in two ways how the image lies in the patient (qform and sform), up to {apart_mm:.0f} mm "
+            "apart; check left and right."]
 
 
 def _read_through(stream: BinaryIO, announced: Announced) -> tuple[int, int]:

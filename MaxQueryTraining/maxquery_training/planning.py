@@ -46,7 +46,8 @@ def with_preset(plans: dict, preset: Preset) -> dict:
     configuration["patch_size"] = list(preset.patch_zyx)
     configuration["batch_size"] = preset.batch_size
     for kind in ("data", "seg", "probabilities"):
-        # Trilinear in torch: what the engine does at prediction.
+        # Trilinear in torch, as the engine's; but of clipped and normalised HU, and without its antialiasing. That
+        # leaves more noise of a fine scan, unless it lies on the model's grid already, as `write_raw_dataset` puts it.
         configuration[f"resampling_fn_{kind}"] = "resample_torch_fornnunet"
         configuration[f"resampling_fn_{kind}_kwargs"] = {
             "is_seg": kind == "seg", "force_separate_z": False, "memefficient_seg_resampling": False,

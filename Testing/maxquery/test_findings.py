@@ -102,6 +102,15 @@ def test_a_shell_is_placed_on_the_shell_not_in_what_it_surrounds():
     assert case.labels[round(z), round(y), round(x)] == 2
 
 
+def test_the_nearest_voxel_of_a_shell_is_that_in_mm():
+    case = Case(Grid((40, 40, 20), (0.7, 0.7, 5.0), (0.0, 0.0, 0.0)))
+    case.labels[8:13, 16:25, 16:25] = 2
+    case.labels[9:12, 17:24, 17:24] = 0
+    (finding,) = case.find()
+    centre = np.array((20, 20, 10)) * (-0.7, -0.7, 5.0)
+    assert np.linalg.norm(finding.centroid_ras_mm - centre) == pytest.approx(4 * 0.7)
+
+
 def test_tumours_are_separate_by_class_and_joined_by_corners():
     case = Case()
     case.labels[20, 20:24, 20:40] = 2

@@ -150,6 +150,20 @@ def test_a_nifti_file_that_knows_no_left_and_right_is_read_with_a_warning(tmp_pa
     assert read_case([whole, path]).warnings == (f"Phase 2: {warning}",)
 
 
+def test_a_nifti_file_that_says_two_things_of_left_and_right_is_read_with_a_warning(tmp_path):
+    turned = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
+    for name, direction in (("straight", np.eye(3)), ("oblique", turned), ("mirrored", np.diag([1, 1, -1]) @ turned)):
+        path = write_ct(tmp_path / f"{name}.nii", direction=direction)
+        assert read_case([path]).warnings == (), "what ITK writes agrees with itself"
+        content = bytearray(path.read_bytes())
+        for axis in range(4):
+            (x,) = struct.unpack_from("<f", content, 280 + 4 * axis)
+            struct.pack_into("<f", content, 280 + 4 * axis, -x)  # of srow_x
+        path.write_bytes(content)
+        (warning,) = read_case([path]).warnings
+        assert "in two ways" in warning and "check left and right" in warning
+
+
 def test_a_clipped_ct_is_accepted_with_a_warning(tmp_path):
     read = read_case([write_ct(tmp_path / "ct.nii.gz", ct_array().clip(-160, 240))])
     (warning,) = read.warnings
