@@ -114,7 +114,7 @@ QUICK = Preset(
     group_weights=(1.0, 3.0, 15.0),
     mirror=False,
     rotation_degrees=15.0,
-    foreground_share=0.5,
+    foreground_share=0.67,  # one of two
     window_hu=(-160.0, 240.0),
 )
 
