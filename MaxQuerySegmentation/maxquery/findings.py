@@ -127,7 +127,10 @@ def _components(image: np.ndarray, least_voxels: float) -> Iterator[tuple[Box, n
 
 
 def _holds_ball(mask: np.ndarray, diameter_mm: float, spacing_xyz_mm: tuple[float, float, float]) -> bool:
-    """Whether a ball fits into `mask` `(Z, Y, X)`, to within half a voxel: slices cannot tell more."""
+    """Whether a ball fits into `mask` `(Z, Y, X)`: round a voxel's middle, with the middle of no voxel outside in it.
+
+    So a single slice is enough where slices lie half a diameter apart, or more.
+    """
     to_outside_mm = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_xyz_mm[::-1])
     return bool(2 * to_outside_mm.max() >= diameter_mm)
 
