@@ -62,9 +62,7 @@ class ResultNodes:
     @property
     def nodes(self) -> tuple[Any, ...]:
         """Those that the run made."""
-        return (
-            self.segmentation, self.anomaly, self.raw, self.clusters, self.findings, self.points, self.provenance
-        )  # fmt: skip
+        return (*(getattr(self, role) for role in _ROLES), self.provenance)
 
     @property
     def model(self) -> str:
