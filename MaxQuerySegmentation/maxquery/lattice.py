@@ -81,13 +81,14 @@ def axis_starts(size: int, patch: int, step: float, part: slice = slice(None)) -
     return (*below, *inside.round().astype(int).tolist(), *above), range(len(below), len(below) + len(inside))
 
 
-def padded(image: Tensor, patch_zyx: tuple[int, int, int]) -> Tensor:
-    """`image` `(C, Z, Y, X)`; where it is smaller than the patch, with its own minimum behind its end."""
+def padded(image: Tensor, patch_zyx: tuple[int, int, int], fill: float = 0.0) -> Tensor:
+    """`image` `(C, Z, Y, X)`; where it is smaller than the patch, with `fill` behind its end: in a normalised image 0,
+    the mean of what a model has seen, as nnU-Net fills its windows in training."""
     shape = tuple(image.shape[1:])
     larger = tuple(max(s, p) for s, p in zip(shape, patch_zyx, strict=True))
     if larger == shape:
         return image
-    result = image.new_full((len(image), *larger), float(image.min()))
+    result = image.new_full((len(image), *larger), fill)
     result[(slice(None), *(slice(size) for size in shape))] = image
     return result
 

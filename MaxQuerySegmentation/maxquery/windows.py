@@ -92,8 +92,8 @@ def stitch(
     `compute`: `(C, Z, Y, X)` to channels `(channels, Z, Y, X)` and owners `(Z, Y, X)`. Windows without any of `body`
     `(Z, Y, X)` bool are left out. Those that cover `part` come first; further ones only where the organ goes on, so
     that nothing of it is cut: across a face along which `shows_organ` says yes to the channels of the window's rim.
-    An image smaller than the patch is padded with its own minimum, and the padding cut off again. A slice comes, and
-    is no longer held, as soon as no window can touch it.
+    An image smaller than the patch is `padded`, and the padding cut off again. A slice comes, and is no longer held, as
+    soon as no window can touch it.
     """
     (depth, height, width), image = image.shape[1:], padded(image, patch_zyx)
     lattice = Lattice.over(image.shape[1:], patch_zyx, step, part)

@@ -121,7 +121,7 @@ def _release(plans: dict, seconds: int, data: Path, begun_with: list[str]) -> Bu
     held_out = [data / "liver" / "train" / f"{CALIBRATION_PATIENT}_{kind}.nii.gz" for kind in ("ct", "seg")]
     bundle = export(
         trained(DATASET)[0], plans, LABELS, read_case(held_out[:1]).volume,
-        name="liver-demo", version="0.5.4", licence="CC-BY-SA-4.0",
+        name="liver-demo", version="0.5.5", licence="CC-BY-SA-4.0",
         description="A small model of the liver and five synthetic tumour types on contrast-enhanced CT.",
         channels=("portal venous",), model_card=MODEL_CARD.read_text("utf-8"),
         training={
@@ -144,17 +144,20 @@ def _measured_scans(data: Path) -> list[list[Path]]:
     return [[data / "liver" / "val" / f"liver_{n}_{kind}.nii.gz" for kind in ("ct", "seg")] for n in ("000", "001")]
 
 
+def _rounds(data: Path) -> list[tuple[list[Path], int]]:
+    """Each scan `_ROUNDS` times, each time with a seed of its own."""
+    scans = _measured_scans(data)
+    return [(scan, n * _ROUNDS + i) for n, scan in enumerate(scans) for i in range(_ROUNDS)]
+
+
 def measured_outliers(data: Path) -> list[LabelledCase]:
     """One planted outlier a case; the types in turn, in the order of `OUTLIERS`."""
-    return [
-        planted_case(*scan, [kind], 200 + i)
-        for scan in _measured_scans(data) for i in range(_ROUNDS) for kind in OUTLIERS
-    ]  # fmt: skip
+    return [planted_case(*scan, [kind], 200 + seed) for scan, seed in _rounds(data) for kind in OUTLIERS]
 
 
 def measured_inliers(data: Path) -> list[LabelledCase]:
     """One planted tumour of each known type a case, where there is room."""
-    return [planted_case(*scan, INLIERS, 100 + i) for scan in _measured_scans(data) for i in range(_ROUNDS)]
+    return [planted_case(*scan, INLIERS, 100 + seed) for scan, seed in _rounds(data)]
 
 
 def _measure(bundle: Bundle, plans: dict, parameters, data: Path) -> dict:

@@ -49,7 +49,7 @@ def test_responses_of_a_ct_of_one_window_are_the_networks():
     found = responses_in(volume, bundle, volume.grid.ras_mm(np.array([3, 9, 11])), 500.0, ACCURATE)
     image, _ = model_input(volume, bundle, ModelGrid.of(volume.grid, bundle.spacing_zyx_mm))
     assert all(n <= p for n, p in zip(image.shape[1:], PATCH, strict=True))
-    padded = image.new_full((1, *PATCH), float(image.min()))
+    padded = image.new_zeros((1, *PATCH))  # as nnU-Net pads in training
     padded[:, : image.shape[1], : image.shape[2], : image.shape[3]] = image
     with torch.inference_mode():
         expected = build_network(bundle)(padded[None]).responses[0]

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from maxquery.backbone import build_backbone
 from maxquery.network import Output
+from maxquery.volume import Grid, Volume
+from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.near_ood.feature_distance import Mahalanobis, Neighbours, TumourNeighbours
 from maxquery_training.near_ood.methods import METHODS, Fitted, scores_of
 from maxquery_training.near_ood.monte_carlo_dropout import SAMPLES, DropoutNet, with_dropout
@@ -18,10 +20,10 @@ from maxquery_training.near_ood.resynthesis import Compared, SynthCP, Synthesis,
 from maxquery_training.near_ood.samples import Samples, mutual_information, predictive_entropy, samples_of
 from maxquery_training.near_ood.segmenters import BottleneckTransformer, SegmentingNet, SwinNet
 from maxquery_training.near_ood.standardised_maxlogit import StandardisedMaxLogit
-from maxquery_training.near_ood.training_voxels import Voxels
+from maxquery_training.near_ood.training_voxels import Voxels, training_voxels
 from maxquery_training.stock import Logits, StockNet
 
-from ..maxquery.networks import BACKBONE
+from ..maxquery.networks import BACKBONE, PATCH, tiny_bundle
 
 K, C = 3, 4
 
@@ -137,6 +139,16 @@ class Untrained(StockNet):
     def __init__(self):
         torch.nn.Module.__init__(self)
         self.unet = build_backbone(BACKBONE["network_class_name"], BACKBONE["arch_kwargs"], 1).eval()
+
+
+def test_what_pads_a_thin_ct_is_of_no_tissue():
+    grid = Grid((*PATCH[:0:-1], 1), (3.0, 3.0, 4.0), (0.0, 0.0, 0.0))
+    truth = np.ones(grid.shape_zyx, np.uint8)
+    truth[..., :4] = 0
+    case = LabelledCase("thin", "p", Volume(np.full((1, *grid.shape_zyx), 60.0, np.float32), grid), truth, ignore=2)
+    found = training_voxels(Untrained(), [case], tiny_bundle(), seed=0)
+    assert len(found.labels) == truth.size
+    torch.testing.assert_close(found.shares[:2], torch.tensor([4.0, PATCH[2] - 4]) / PATCH[2])
 
 
 def test_samples_are_what_a_network_with_dropout_answers_though_its_encoder_is_asked_once():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from maxquery.bundle import Bundle
-from maxquery.lattice import cut
+from maxquery.lattice import cut, padded
 from maxquery.model_grid import ModelGrid
 from maxquery.network_run import model_input
 from maxquery_training.label_scheme import ORGAN
@@ -52,8 +52,8 @@ def _windows(case: LabelledCase, bundle: Bundle) -> Iterator[tuple[Tensor, Tenso
     """Normalised windows `(C, z, y, x)` and their labels `(z, y, x)`."""
     grid = ModelGrid.of(case.volume.grid, bundle.spacing_zyx_mm)
     image, _ = model_input(case.volume, bundle, grid)
-    labels = model_labels(grid, case.truth)
-    cuts = (cut(array, bundle.patch_zyx, 0.7) for array in (image, labels[None]))
+    labels = padded(model_labels(grid, case.truth)[None], bundle.patch_zyx, fill=case.ignore)  # of no tissue
+    cuts = (cut(array, bundle.patch_zyx, 0.7) for array in (image, labels))
     for (_, window), (_, marked) in zip(*cuts, strict=True):
         if (marked == ORGAN).any():
             yield window, marked[0]
