@@ -57,8 +57,8 @@ def write_raw_dataset(
 ) -> None:
     """nnU-Net's raw layout under `folder`, and `cases.json` with patients, weights and the split.
 
-    Images are reoriented to LPS, because nnU-Net looks at arrays, not at directions, and resampled as the engine
-    does when it predicts: on a coarse grid nnU-Net's own resampling, which does not average, leaves more noise.
+    Images are reoriented to LPS, because nnU-Net looks at arrays, not at directions, and lie on the model's grid
+    already, so that the files are small.
     """
     for sub in ("imagesTr", "labelsTr"):
         (folder / sub).mkdir(parents=True, exist_ok=True)

@@ -1,16 +1,17 @@
 """nnU-Net plans and preprocesses the dataset; the preset has the last word on grid and network."""
 
 import json
+import shutil
 from pathlib import Path
 
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprint_dataset,
     plan_experiment_dataset,
-    preprocess_dataset,
 )
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 
 from maxquery.errors import InputError
+from maxquery_training.preprocessing import ModelGridPreprocessor
 from maxquery_training.preset import CONFIGURATION, PLANS, Preset
 
 
@@ -31,7 +32,11 @@ def plan_and_preprocess(dataset_id: int, dataset_name: str, preset: Preset, proc
     plans_file = preprocessed / f"{PLANS}.json"
     plans = with_preset(json.loads(plans_file.read_text()), preset)
     plans_file.write_text(json.dumps(plans, indent=2))
-    preprocess_dataset(dataset_id, PLANS, (CONFIGURATION,), (processes,), show_progress_bar=False)
+    preprocessor = ModelGridPreprocessor(verbose=False)
+    preprocessor.show_progress_bar = False
+    preprocessor.run(dataset_id, CONFIGURATION, PLANS, processes)
+    # nnU-Net's own command compares with these at the end of a training.
+    shutil.copytree(Path(nnUNet_raw) / dataset_name / "labelsTr", preprocessed / "gt_segmentations", dirs_exist_ok=True)
 
     # A case of weight 3 is named three times: nnU-Net draws uniformly from the list.
     train = [name for name, weight in cases["train"].items() for _ in range(weight)]
@@ -46,8 +51,7 @@ def with_preset(plans: dict, preset: Preset) -> dict:
     configuration["patch_size"] = list(preset.patch_zyx)
     configuration["batch_size"] = preset.batch_size
     for kind in ("data", "seg", "probabilities"):
-        # Trilinear in torch, as the engine's; but of clipped and normalised HU, and without its antialiasing. That
-        # leaves more noise of a fine scan, unless it lies on the model's grid already, as `write_raw_dataset` puts it.
+        # Trilinear, as the engine's way back; the way in is `ModelGridPreprocessor`'s.
         configuration[f"resampling_fn_{kind}"] = "resample_torch_fornnunet"
         configuration[f"resampling_fn_{kind}_kwargs"] = {
             "is_seg": kind == "seg", "force_separate_z": False, "memefficient_seg_resampling": False,

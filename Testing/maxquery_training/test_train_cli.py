@@ -13,7 +13,11 @@ import pytest
 
 from maxquery.bundle import load_bundle
 from maxquery.errors import InputError
+from maxquery.model_grid import ModelGrid
+from maxquery.network_run import model_input
+from maxquery.reading import read_case
 from maxquery_training import cli
+from maxquery_training.label_scheme import ORGAN
 from maxquery_training.preset import QUICK
 
 from .phantoms import mask, write_image, write_pairs
@@ -92,6 +96,21 @@ def test_a_prepared_dataset_is_planned_on_the_presets_grid(released):
     assert len(split["train"]) == 2 and len(split["val"]) == 1
     for name in (*split["train"], *split["val"]):
         assert (preprocessed / "MaxQueryPlans_3d_fullres" / f"{name}.b2nd").is_file()
+
+
+def test_what_a_network_learns_from_is_what_it_will_be_shown(released):
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2  # slow to import
+
+    learnt = nnUNetDatasetBlosc2(str(released / "planned" / "Dataset042_Liver" / "MaxQueryPlans_3d_fullres"))
+    raw, bundle = released / "work" / "raw" / "Dataset042_Liver", load_bundle(released / "tiny")
+    for name in learnt.identifiers:
+        image, labels, _, properties = learnt.load_case(name)
+        volume = read_case([raw / "imagesTr" / f"{name}_0000.nii.gz"]).volume
+        grid = ModelGrid.of(volume.grid, bundle.spacing_zyx_mm)
+        assert grid.shape_zyx != volume.grid.shape_zyx
+        np.testing.assert_allclose(image[:], model_input(volume, bundle, grid)[0], atol=1e-5)
+        places = properties["class_locations"][ORGAN]
+        assert len(places) and (labels[:][tuple(places.T)] == ORGAN).all()
 
 
 def test_training_tells_programs_of_every_batch_and_every_epoch(released):
