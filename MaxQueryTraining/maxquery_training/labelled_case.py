@@ -45,9 +45,12 @@ class LabelledCase:
 
 def model_labels(grid: ModelGrid, truth: np.ndarray) -> Tensor:
     """`truth` `(Z, Y, X)` uint8 on the model's grid `(z, y, x)`: of each voxel the label that covers most of it."""
-    values = np.unique(truth).tolist()
-    shares = torch.stack([grid.resample_in(truth == value) for value in values])
-    return torch.tensor(values, dtype=torch.uint8)[shares.argmax(dim=0)]
+    labels, largest = torch.zeros(grid.shape_zyx, dtype=torch.uint8), torch.zeros(grid.shape_zyx)
+    for value in np.unique(truth).tolist():  # one after the other, as a fine grid's shares are large
+        share = grid.resample_in(truth == value)
+        labels[share > largest] = int(value)
+        torch.maximum(largest, share, out=largest)
+    return labels
 
 
 @dataclass(frozen=True)
