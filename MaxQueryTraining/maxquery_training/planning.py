@@ -4,10 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from nnunetv2.experiment_planning.plan_and_preprocess_api import (
-    extract_fingerprint_dataset,
-    plan_experiment_dataset,
-)
+from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, plan_experiment_dataset
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 
 from maxquery.errors import InputError
