@@ -1,13 +1,20 @@
 """What the tables say of counts that are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from maxquery.volume import Grid, Volume
+from maxquery_training.label_scheme import ORGAN, OUTLIER
+from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.metrics import ScoreCounts
 from maxquery_training.near_ood import statistics as st
-from maxquery_training.near_ood.measuring import REGIONS, Measured, Regions
+from maxquery_training.near_ood.config import Network
+from maxquery_training.near_ood.measuring import REGIONS, Measured, Regions, ood_regions_of
+from maxquery_training.near_ood.methods import scores_of
 from maxquery_training.near_ood.run import validation_limits
-from maxquery_training.near_ood.tables import against_best
+from maxquery_training.near_ood.tables import against_best, measured_methods
 
 FIGURES = ("auroc", "aupr", "fpr95")
 
@@ -90,6 +97,42 @@ def test_sensitivity_is_read_off_the_free_response_curve():
     found = {n: st.sensitivity(cases, "A", n) for n in (0, 0.25, 0.5, 1, 3, 9)}
     assert found == pytest.approx({0: 0.0, 0.25: 0.25, 0.5: 0.5, 1: 0.6, 3: 1.0, 9: 1.0})
     assert np.isnan(st.sensitivity([case("b", regions=[Regions(None, 0)])], "A", 1))
+
+
+def test_a_region_is_false_that_lies_neither_on_the_outlier_nor_on_a_tumour_of_unknown_type():
+    grid = Grid((20, 20, 20), (1.0,) * 3, (0.0,) * 3)
+    truth, anomaly = np.full(grid.shape_zyx, ORGAN, np.uint8), np.zeros(grid.shape_zyx, np.float16)
+    unknown = 7
+    truth[2:18, 2:18, 2:8], truth[2:18, 2:18, 14:] = OUTLIER, unknown
+    anomaly[2:8, 2:8, 2:8] = 3.0  # a part of the outlier, IoU 0.14
+    anomaly[11:16, 11:16, 2:7] = 2.0  # a smaller one, 0.08
+    anomaly[11:16, 11:16, 15:] = anomaly[2:7, 11:16, 9:14] = 1.0  # on the unknown tumour, and in the organ
+    one = LabelledCase("case", "p", Volume(np.zeros((1, *grid.shape_zyx), np.float32), grid), truth, ignore=unknown)
+    found = ood_regions_of(one, truth, {"A": anomaly, "B": np.where(anomaly == 3.0, 0.0, anomaly)},
+                           {"A": [2.5, 1.5, 0.5], "B": [1.5, 0.5]})  # fmt: skip
+    assert found["A"] == [Regions(True, 0), Regions(True, 0), Regions(True, 1)]
+    assert found["B"] == [Regions(False, 0), Regions(False, 1)]
+
+
+def test_settings_are_chosen_by_outliers_of_the_validation_patients_and_else_are_each_methods_first():
+    network = Network("nnU-Net with dropout", "dropout", {})
+    first, second = scores_of(network.kind, network.name)
+
+    class Run:
+        def __init__(self, *outliers: str):
+            self.outliers = outliers
+
+        def results(self, network: Network, of: str) -> list[Measured]:
+            """The second variant alone finds what is strange."""
+            return [scored(of, outlier) for outlier in (*self.outliers, "")]
+
+    def scored(patient: str, outlier: str) -> Measured:
+        blind, seeing = (case(patient, outlier, out=(out,) if outlier else ()) for out in (-1.0, 2.0))
+        counts = {first: blind.counts["A"], second: seeing.counts["A"]}
+        return replace(seeing, counts=counts, case_score={}, regions={})
+
+    assert [m.scores for m in measured_methods([Run("fat")], network)] == [(second,)]
+    assert [m.scores for m in measured_methods([Run("fat"), Run()], network)] == [(first, first)]
 
 
 def test_a_percentile_of_the_validation_patients_is_held_against_new_ones():

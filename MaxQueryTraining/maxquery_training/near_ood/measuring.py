@@ -22,12 +22,12 @@ from maxquery_training.metrics import ScoreCounts, dice
 
 REGIONS = ("organ", "tumours", "whole", "real")
 PERCENTILES = (80.0, 90.0, 95.0, 97.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.97, 99.99, 99.997)
-_FOUND_IOU = 0.1
+FOUND_IOU = 0.1
 
 
 @dataclass(frozen=True)
 class Regions:
-    """At one threshold: whether an OOD region found the outlier (None: there is none), how many others there are."""
+    """At one threshold: whether an OOD region found the outlier (None: there is none), how many lie elsewhere."""
 
     found: bool | None
     false: int
@@ -118,7 +118,7 @@ def measure(
         case.name, case.patient, outlier if there else None, overlap,
         {score: float(anomaly[tumour].mean(dtype=np.float64)) if tumour.any() else None
          for score, anomaly in maps.items()},
-        _regions(case, labels, maps, thresholds),
+        ood_regions_of(case, labels, maps, thresholds),
         counts,
         *_plane(case, maps),
     )  # fmt: skip
@@ -143,12 +143,15 @@ def _plane(case: LabelledCase, maps: Mapping[str, np.ndarray]) -> tuple[tuple[fl
     return (spacing[1], spacing[2]), images | {score: grid.canonical(anomaly)[z] for score, anomaly in maps.items()}
 
 
-def _regions(
+def ood_regions_of(
     case: LabelledCase, labels: np.ndarray, maps: Mapping[str, np.ndarray], thresholds: Mapping[str, Sequence[float]]
 ) -> dict[str, list[Regions]]:
+    """By score, for each threshold. An IoU of `FOUND_IOU` finds the outlier; any other region is false, unless it lies
+    mostly on the outlier, or on a real tumour of unknown type, which is neither right nor wrong."""
     if not thresholds:
         return {score: [] for score in maps}
     grid, outlier = case.volume.grid, case.outlier
+    spared = outlier | (case.truth == case.ignore)
     searched = search_region(labels > 0, grid.spacing_xyz_mm[::-1])
     result: dict[str, list[Regions]] = {}
     for score, anomaly in maps.items():
@@ -157,9 +160,8 @@ def _regions(
             found = false = 0
             for box, mask in ood_regions(searched & (anomaly >= np.float16(threshold)), grid):
                 shared = int((mask & outlier[box]).sum())
-                hit = shared >= _FOUND_IOU * (int(mask.sum()) + int(outlier.sum()) - shared) and shared > 0
-                # What lies on a real tumour of unknown type is neither right nor wrong.
-                unknown = 2 * int((mask & (case.truth[box] == case.ignore)).sum()) > int(mask.sum())
-                found, false = found + hit, false + (not hit and not unknown)
+                hit = shared >= FOUND_IOU * (int(mask.sum()) + int(outlier.sum()) - shared) and shared > 0
+                elsewhere = 2 * int((mask & spared[box]).sum()) <= int(mask.sum())
+                found, false = found + hit, false + (not hit and elsewhere)
             result[score].append(Regions(bool(found) if outlier.any() else None, false))
     return result

@@ -30,6 +30,7 @@ IN_TUMOURS = "in tumours"
 """Of a network with queries: `tumour_maxquery`, what we would use."""
 P_TUMOUR = "P(tumour)"
 """What stands for no anomaly at all: how much of an outlier is found because it looks like any tumour."""
+_DOUBT: Variants = {"": SCORES["type_doubt"], "entropy": SCORES["type_entropy"]}
 _DISAGREEMENT: Variants = {"mutual information": mutual_information, "entropy": predictive_entropy}
 
 SEGMENTERS = ("nnunet", "exposed", "swin", "transunet", "maxquery")
@@ -45,7 +46,7 @@ METHODS: Mapping[str, Mapping[str, Variants]] = {
             "standardised only": Fitted(partial(StandardisedMaxLogit.fit, width=0, dilation=0)),
         },
         "Energy": {"": SCORES["energy"]},
-        "Type doubt": {"": SCORES["type_doubt"], "entropy": SCORES["type_entropy"]},
+        "Type doubt": _DOUBT,
         "Mahalanobis": {"": Fitted(Mahalanobis.fit)},
         "kNN": {"k = 10": Fitted(partial(Neighbours.fit, k=10)), "k = 1": Fitted(partial(Neighbours.fit, k=1))},
         # What stands for responses where there are no queries are the logits (`Logits`).
@@ -56,10 +57,10 @@ METHODS: Mapping[str, Mapping[str, Variants]] = {
     },
     "dropout": {"MC Dropout": _DISAGREEMENT},
     "exposed": {
-        "Outlier exposure": {
-            "": SCORES["msp"], "type doubt": SCORES["type_doubt"], "type entropy": SCORES["type_entropy"],
-            "MaxLogit in tumours": SCORES["tumour_maxquery"],
-        },
+        "Outlier exposure": {"": SCORES["msp"]},
+        "Outlier exposure, type doubt": _DOUBT,
+        f"Outlier exposure, {IN_TUMOURS}": {"": SCORES["tumour_maxquery"]},
+        f"Outlier exposure, {P_TUMOUR}": {"": tumour_probability},
     },
     "ensemble": {"Deep ensemble": _DISAGREEMENT},
     "synthesis": {"SynthCP": {"": SynthCP(), "without its filter": SynthCP(sure=1.0)}},

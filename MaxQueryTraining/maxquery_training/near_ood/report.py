@@ -16,6 +16,7 @@ from maxquery_training.near_ood.gallery import HELD_AGAINST, OURS, draw
 from maxquery_training.near_ood.methods import CHOSEN, IN_TUMOURS, P_TUMOUR, SEGMENTERS
 from maxquery_training.near_ood.report_text import markdown
 from maxquery_training.near_ood.run import BenchmarkRun
+from maxquery_training.near_ood.statistics import has_outliers
 from maxquery_training.near_ood.tables import against_best, localisation_row, measured_methods, segmentation_row
 
 _TABLE_4 = {
@@ -54,6 +55,7 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
         "benchmark": benchmark.name,
         "outliers": list(benchmark.data.outliers),
         "cases_are": benchmark.data.cases_are,
+        "chosen_by_validation": all(has_outliers(run.results(ready[0], "val")) for run in runs),
         "tables": tables,
         "runs": [run.describe() | {"test_cases": len(run.results(ready[0], "test"))} for run in runs],
         "networks": [

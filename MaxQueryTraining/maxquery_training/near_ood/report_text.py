@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from maxquery_training.near_ood.gallery import OURS
+from maxquery_training.near_ood.measuring import FOUND_IOU
 from maxquery_training.near_ood.methods import CHOSEN
 from maxquery_training.near_ood.tables import FALSE_REGIONS
 
@@ -15,6 +16,15 @@ _ALSO: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "Outliers found at 1 false region a case": lambda row: row["found_at_1_false"],
 }
 """What the summary says of rows beside their margins."""
+_CHOSEN_BY_VALIDATION = (
+    "Settings were chosen by AUROC on the validation patients, who have other outliers of the same types as the test "
+    f"patients; '{CHOSEN}' is whichever of all scores of that network they choose."
+)
+_NOT_CHOSEN = "No validation patient has an outlier to choose settings by: each method has its first."
+_FOUND = (
+    "Outliers found at so many false OOD regions a case. A region finds an outlier with an IoU of "
+    f"{FOUND_IOU} or more; others are false, unless they lie mostly on the outlier or on a real tumour of unknown type:"
+)
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -27,7 +37,7 @@ def markdown(report: dict[str, Any]) -> str:
           *(_percent(row[among]["auroc"]) for among in ("known_tumours", "whole_volume", "real_tumours")))
          for row in tables["1"]],
     ))  # fmt: skip
-    parts += ["Outliers found at so many false OOD regions a case:", _table(
+    parts += [_FOUND, _table(
         ("method", *(f"{n} false" for n in FALSE_REGIONS)),
         [(row["method"], *(_percent(row[f"found_at_{n}_false"]) for n in FALSE_REGIONS)) for row in tables["1"]],
     )]  # fmt: skip
@@ -36,8 +46,8 @@ def markdown(report: dict[str, Any]) -> str:
         [(row["method"], *(_percent(row["by_type"][kind]["auroc"]) for kind in outliers),
           _percent(row["mean_of_types"])) for row in tables["1"]],
     )]  # fmt: skip
-    parts += ["How many per cent of a new patient's known voxels lie below a percentile of the validation patients:",
-              _table(("method", "90", "95", "99", "99.9"), [
+    parts += ["How many per cent of a new patient's voxels of organ and known tumours lie below a percentile of the "
+              "validation patients:", _table(("method", "90", "95", "99", "99.9"), [
                   (row["method"], *(_number(row["calibration"][p]) for p in ("90", "95", "99", "99.9")))
                   for row in tables["1"]])]  # fmt: skip
     means = ("inliers", "inliers_in_training")
@@ -84,7 +94,8 @@ def _summary(report: dict[str, Any]) -> list[str]:
     how = (
         "Points by which each differs from the best method without queries, another for each figure; methods with "
         "outlier exposure are rivals only of what had it too. In brackets the mean over patients, each compared with "
-        f"itself, and its p; of {patients} patients none can be below {2 / 2**patients:.2g}."
+        f"itself, and its p: as if patients were independent, though those of a run share its networks; of {patients} "
+        f"none can be below {2 / 2**patients:.2g}. The best is the one on these patients."
     )
     return ["## What holds", how, margins, "\n".join(sentences)]
 
@@ -102,10 +113,10 @@ def _how(report: dict[str, Any]) -> str:
         "In per cent: mean over runs, ± their standard deviation, in brackets the 95 % bootstrap interval by patient. "
         "Outlier voxels against "
         "voxels of organ and known tumours, all cases of a run pooled. *Known tumours*: AUROC against those alone; "
-        "*whole volume*: against every known voxel. *Real tumours*: AUROC of tumours of unknown type against organ; "
-        "none says which way is right. "
-        f"Settings were chosen on the validation patients; '{CHOSEN}' is whichever of all scores of that network they "
-        "choose. *Outlier exposure* and *with exposure*: lesions of arbitrary looks were planted in "
+        "*whole volume*: against every known voxel, those around the patient too, which have the least of each score. "
+        "*Real tumours*: AUROC of tumours of unknown type against organ; none says which way is right. "
+        f"{_CHOSEN_BY_VALIDATION if report['chosen_by_validation'] else _NOT_CHOSEN} "
+        "*Outlier exposure* and *with exposure*: lesions of arbitrary looks were planted in "
         "training, none of them of a type that is tested."
     )
 

@@ -45,6 +45,10 @@ def localisation(cases: Cases, score: str, region: str = "organ") -> dict[str, f
         return dict.fromkeys(("auroc", "aupr", "fpr95"), float("nan"))
 
 
+def has_outliers(cases: Cases) -> bool:
+    return any(case.outlier for case in cases)
+
+
 def mean_of_types(cases: Cases, score: str, kinds: Sequence[str]) -> float:
     """AUROC, each type of outlier counting alike, however large its lesions are."""
     return float(np.mean([localisation([c for c in cases if c.outlier == kind], score)["auroc"] for kind in kinds]))

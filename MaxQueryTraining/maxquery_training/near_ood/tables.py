@@ -10,7 +10,7 @@ import numpy as np
 from maxquery_training.near_ood import statistics as st
 from maxquery_training.near_ood.config import Network
 from maxquery_training.near_ood.measuring import Measured
-from maxquery_training.near_ood.methods import rows_of
+from maxquery_training.near_ood.methods import CHOSEN, rows_of
 from maxquery_training.near_ood.run import BenchmarkRun, validation_limits
 
 FALSE_REGIONS = (1, 4, 8)
@@ -58,11 +58,16 @@ class Method:
 
 
 def measured_methods(runs: Sequence[BenchmarkRun], network: Network) -> list[Method]:
-    """All that read a network which every run has measured, and what validation patients make of them."""
+    """All that read a network which every run has measured, and what validation patients make of them.
+
+    Where a run has no validation patient with an outlier, each method has the first of its settings, its paper's.
+    """
     validations = [run.results(network, "val") for run in runs]
     tests = tuple(run.results(network, "test") for run in runs)
     limits = [validation_limits(validation) for validation in validations]
     rows = rows_of(network.kind, network.name)
+    if not all(map(st.has_outliers, validations)):
+        rows = {name: scores[:1] for name, scores in rows.items() if not name.endswith(CHOSEN)}
     chosen = [
         {name: max(scores, key=lambda score: st.localisation(validation, score)["auroc"])
          for name, scores in rows.items()} for validation in validations
