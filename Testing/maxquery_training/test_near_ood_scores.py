@@ -107,10 +107,11 @@ def test_the_nearest_of_all_and_in_tumours_alone(voxels):
     torch.testing.assert_close(found, (tumour * nearest).sqrt(), atol=1e-3, rtol=0)
 
 
-def test_neighbours_are_of_each_class_as_often_as_it_occurs(voxels):
-    bank, unit = Neighbours.fit(voxels, k=1, size=60).bank, functional.normalize(voxels.features, dim=1)
+@pytest.mark.parametrize(("alike", "counts"), [(False, [42, 12, 6]), (True, [20, 20, 20])])
+def test_neighbours_are_of_each_class_as_often_as_it_occurs_or_alike(alike, counts, voxels):
+    bank, unit = Neighbours.fit(voxels, size=60, alike=alike).bank, functional.normalize(voxels.features, dim=1)
     labels = voxels.labels[(unit[:, None] == bank).all(dim=2).int().argmax(dim=0)]
-    assert labels.bincount().tolist() == [42, 12, 6]
+    assert labels.bincount().tolist() == counts
 
 
 def test_samples_that_agree_carry_no_information():
@@ -194,6 +195,19 @@ def test_synthcp_asks_the_comparison_only_where_the_network_is_unsure():
     alike = torch.tensor([0.1, 0.3]).reshape(1, 1, 1, 2)
     score = SynthCP()(Compared(logits, logits, alike)).flatten()
     assert score.tolist() == pytest.approx([0.0, 0.7], abs=1e-4)
+
+
+def test_what_is_to_be_painted_has_the_grey_values_of_the_ct(planned):
+    from maxquery_training.near_ood.resynthesis import SynthesisTrainer
+
+    plans = planned.read_plans() | {"continue_training": False}
+    trainer = SynthesisTrainer(plans, "3d_fullres", 0, planned.read_description(), torch.device("cpu"))
+    turned = trainer.get_training_transforms((8, 32, 32), (0.0, 0.0), None, (0, 1, 2), False, ignore_label=3)
+    image, labels = torch.full((1, 8, 32, 32), -1.0), torch.zeros(1, 8, 32, 32)
+    image[..., :16] = 2.0
+    for _ in range(20):
+        seen = turned(image=image.clone(), segmentation=labels.clone())["image"]
+        assert (seen.min(), seen.max()) == (pytest.approx(-1, abs=1e-3), pytest.approx(2, abs=1e-3))
 
 
 def test_what_is_to_be_ignored_is_painted_as_nothing():

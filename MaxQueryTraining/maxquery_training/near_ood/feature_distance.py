@@ -53,9 +53,10 @@ class Neighbours:
     k: int
 
     @classmethod
-    def fit(cls, voxels: Voxels, k: int, size: int = 1400) -> "Neighbours":
-        """The bank has about `size` voxels, of each class as many as occur."""
-        counts = (size * voxels.shares).round().long().tolist()
+    def fit(cls, voxels: Voxels, k: int = 10, size: int = 1400, alike: bool = False) -> "Neighbours":
+        """The bank has about `size` voxels, of each class as many as occur, or `alike`: as many as of every other."""
+        shares = (voxels.shares > 0) / (voxels.shares > 0).sum() if alike else voxels.shares
+        counts = (size * shares).round().long().tolist()
         chosen = torch.cat([(voxels.labels == label).nonzero()[:count, 0] for label, count in enumerate(counts)])
         return cls(functional.normalize(voxels.features[chosen].float(), dim=1), k)
 
@@ -63,12 +64,8 @@ class Neighbours:
         features = functional.normalize(output.features.float(), dim=1).movedim(1, -1)
         bank = self.bank.to(features)
         chunks = features.reshape(-1, features.shape[-1]).split(_CHUNK)
-        nearest = torch.cat([self._similarity(chunk @ bank.T) for chunk in chunks])
+        nearest = torch.cat([(chunk @ bank.T).topk(self.k, dim=1).values[:, -1] for chunk in chunks])
         return (2 - 2 * nearest).clamp(min=0).sqrt().reshape(features.shape[:-1])
-
-    def _similarity(self, to_bank: Tensor) -> Tensor:
-        """Of voxels to their k-th nearest: `(voxels, M)` to `(voxels,)`."""
-        return to_bank.amax(dim=1) if self.k == 1 else to_bank.topk(self.k, dim=1).values[:, -1]
 
 
 @dataclass(frozen=True)

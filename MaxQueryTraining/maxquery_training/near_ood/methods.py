@@ -48,10 +48,11 @@ METHODS: Mapping[str, Mapping[str, Variants]] = {
         "Energy": {"": SCORES["energy"]},
         "Type doubt": _DOUBT,
         "Mahalanobis": {"": Fitted(Mahalanobis.fit)},
-        "kNN": {"k = 10": Fitted(partial(Neighbours.fit, k=10)), "k = 1": Fitted(partial(Neighbours.fit, k=1))},
+        "kNN": {"": Fitted(Neighbours.fit), "classes alike": Fitted(partial(Neighbours.fit, alike=True))},
         # What stands for responses where there are no queries are the logits (`Logits`).
         "nnU-Net, in tumours": {
-            "MaxLogit": SCORES["tumour_maxquery"], "kNN": Fitted(partial(TumourNeighbours.fit, k=10)),
+            "MaxLogit": SCORES["tumour_maxquery"], "kNN": Fitted(TumourNeighbours.fit),
+            "kNN, classes alike": Fitted(partial(TumourNeighbours.fit, alike=True)),
         },
         f"nnU-Net, {P_TUMOUR}": {"": tumour_probability},
     },

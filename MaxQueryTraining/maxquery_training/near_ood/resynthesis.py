@@ -9,6 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -82,6 +84,12 @@ class SynthesisTrainer(ContinuedTrainer):
             deep_supervision=False,
         )  # fmt: skip
         return Synthesis(generator, num_output_channels, num_input_channels)
+
+    def get_training_transforms(self, *arguments, **keywords) -> BasicTransform:
+        """Of space alone: labels say nothing of noise, blur or contrast, so that none of it could be painted."""
+        transforms = super().get_training_transforms(*arguments, **keywords)
+        transforms.transforms = [step for step in transforms.transforms if not isinstance(step, RandomTransform)]
+        return transforms
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """There is none."""
