@@ -67,6 +67,10 @@ class KMeansBlock(nn.Module):
         )
         self.feed_forward_norm = nn.LayerNorm(query_channels)
         self.drop_path = DropPath(drop_path)
+        # As theirs, a block begins by leaving queries what they are, so that they do not begin alike.
+        for last in (self.from_gathered, self.self_attention.out_proj, self.feed_forward[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, queries: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
         q = self.to_query(self.query_norm(queries))

@@ -103,7 +103,7 @@ class QueryDecoder(nn.Module):
         super().__init__()
         width, embedding = architecture.query_channels, architecture.embedding_channels
         self.respond = RESPONSES[architecture.response]
-        self.queries = nn.Parameter(torch.randn(architecture.distribution.total, width) * width**-0.5)
+        self.queries = nn.Parameter(torch.randn(architecture.distribution.total, width))
         self.blocks = nn.ModuleList(
             KMeansBlock(channels, width, heads=architecture.heads, drop_path=architecture.drop_path)
             for channels in pixel_channels

@@ -54,7 +54,10 @@ def segmentation_loss(
 
 
 class MaxQueryLoss(nn.Module):
-    """Eq. 8 on the final output plus, weighted, on each block's k-means attention at its own scale.
+    """Eq. 8 on the final output plus, weighted, on each block's k-means attention.
+
+    Attention is brought to the finest block's grid for it (kMaX-DeepLab: to the image's), as a lesion is less than a
+    pixel of the coarsest.
 
     `forward` takes the network's `Output` and the target `(B, 1, Z, Y, X)`.
     """
@@ -84,9 +87,11 @@ class MaxQueryLoss(nn.Module):
         if self.exposure_weight:
             terms["exposure"] = exposure_loss(output.segmentation, target[:, 0] == EXPOSED)
         seg, qd = self._both(output.responses, output.segmentation, target)
+        size = output.attention[-1].shape[2:]
+        small = functional.interpolate(target.float(), size=size, mode="nearest").to(target.dtype)
         per_block = []
-        for logits in output.attention:
-            small = functional.interpolate(target.float(), size=logits.shape[2:], mode="nearest").to(target.dtype)
+        for coarse in output.attention:
+            logits = functional.interpolate(coarse, size=size, mode="trilinear")
             block_segmentation = aggregate(output.classification, cluster_assignment(logits))
             block_seg, block_qd = self._both(logits, block_segmentation, small)
             per_block.append(block_seg + self.qd_weight * block_qd)

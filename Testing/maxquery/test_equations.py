@@ -48,6 +48,11 @@ def test_eq_2_gives_no_gradient_to_the_affinities_but_their_supervision_does():
     assert block.to_key.weight.grad.abs().sum() > 0
 
 
+def test_a_block_begins_by_leaving_queries_what_they_are():
+    block, queries = kmeans_attention.KMeansBlock(6, 16, heads=8, drop_path=0.0), torch.randn(1, 4, 16)
+    assert torch.equal(block(queries, torch.randn(1, 6, 2, 4, 4))[0], queries)
+
+
 def test_response_is_the_product_of_centre_and_pixel_feature():
     torch.manual_seed(0)
     centres, pixels = torch.randn(2, 5, 7), torch.randn(2, 7, 2, 3, 4)

@@ -83,6 +83,18 @@ def test_eq_8_adds_the_terms_with_the_papers_weight(responses, target):
     )
 
 
+def test_a_lesion_smaller_than_a_pixel_of_the_coarsest_block_trains_its_attention():
+    target = torch.zeros(1, 1, 4, 8, 8)
+    pull = []
+    for label in (0, 3):
+        target[..., 2:4, 4:8, 4:8] = label
+        coarse, finest = torch.zeros(1, 6, 1, 1, 1, requires_grad=True), torch.zeros(1, 6, 2, 4, 4)
+        output = Output(torch.zeros(1, 6, 4, 8, 8), torch.zeros(1, 6, 4), (coarse, finest))
+        MaxQueryLoss(DISTRIBUTION).terms(output, target)["attention"].backward()
+        pull.append(coarse.grad[0, DISTRIBUTION.sizes[0] + DISTRIBUTION.sizes[1] :].sum())
+    assert pull[1] < pull[0]
+
+
 @pytest.mark.parametrize("class_weights", [None, torch.tensor([1.0, 2.0, 5.0, 5.0])])
 def test_ignored_voxels_change_no_term(responses, target, class_weights):
     loss = MaxQueryLoss(DISTRIBUTION, class_weights=class_weights, ignore_label=IGNORE)
