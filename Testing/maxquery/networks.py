@@ -39,7 +39,11 @@ PATCH = (8, 16, 16)
 def tiny_network(seed: int = 0, **changes) -> MaxQueryNet:
     torch.manual_seed(seed)
     sizes = {"query_channels": 16, "embedding_channels": 8} | changes
-    return MaxQueryNet(Architecture(BACKBONE, 1, len(LABELS), DISTRIBUTION, **sizes)).eval()
+    network = MaxQueryNet(Architecture(BACKBONE, 1, len(LABELS), DISTRIBUTION, **sizes)).eval()
+    for block in network.query_decoder.blocks:  # which begin with no say: a trained one's have
+        for last in (block.from_gathered, block.self_attention.out_proj, block.feed_forward[-1]):
+            last.reset_parameters()
+    return network
 
 
 def tiny_bundle(seed: int = 0) -> Bundle:
