@@ -39,17 +39,16 @@ class OodSegment:
 
     def _attach(self) -> None:
         """Makes the segment, or takes over the one of an earlier time."""
-        segments = self.result.segmentation.GetSegmentation()
-        segment, kept_as = self._segment(), segments.GetSourceRepresentationName()
-        if segment is not None:
-            segment.AddRepresentation(kept_as, self._image)
-            return
-        segment = slicer.vtkSegment()
-        segment.SetName(_("OOD"))
-        segment.SetColor(_COLOUR)
-        segment.SetLabelValue(1)
-        segment.AddRepresentation(kept_as, self._image)
-        segments.AddSegment(segment, SEGMENT_ID)
+        segments, segment = self.result.segmentation.GetSegmentation(), self._segment()
+        is_new = segment is None
+        if is_new:
+            segment = slicer.vtkSegment()
+            segment.SetName(_("OOD"))
+            segment.SetColor(_COLOUR)
+        segment.SetLabelValue(1)  # it had another where it shared an image with other segments
+        segment.AddRepresentation(segments.GetSourceRepresentationName(), self._image)
+        if is_new:
+            segments.AddSegment(segment, SEGMENT_ID)
 
     def update(self, threshold: float, units: str, minimum_ml: float) -> None:
         """Shows the pieces, of at least `minimum_ml`, that reach this threshold."""
@@ -59,13 +58,17 @@ class OodSegment:
         self._voxels = _keep_pieces(mask, self._lowest_in_ball, first, minimum_ml / self._voxel_ml)
         self._image.GetPointData().GetScalars().Modified()
         self._image.Modified()  # the views follow
-        if self._segment() is None:  # a person deleted it
+        if not self._is_attached():  # a person deleted it, or saved: a file's segments share their images
             self._attach()
 
     def settle(self) -> None:
         """Tells the rest of Slicer, which takes its time, and marks the segmentation as not yet saved."""
         if self._segment() is not None:
             self._segment().Modified()
+
+    def _is_attached(self) -> bool:
+        segment, segments = self._segment(), self.result.segmentation.GetSegmentation()
+        return segment is not None and segment.GetRepresentation(segments.GetSourceRepresentationName()) is self._image
 
     def _segment(self):
         return self.result.segmentation.GetSegmentation().GetSegment(SEGMENT_ID)

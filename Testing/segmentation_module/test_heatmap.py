@@ -201,3 +201,28 @@ def test_the_ood_segment_comes_back_when_a_person_deleted_it(result, ood):
     ood.settle()
     ood.update(95.0, "percentile", minimum_ml=0.0)
     np.testing.assert_array_equal(shown(result), before)
+
+
+def saved(result, path):
+    """What a save makes of the segmentation: the file, and segments that share their images from then on."""
+    storage = slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(str(path))
+    assert storage.WriteData(result.segmentation)
+    return storage
+
+
+def test_the_ood_segment_follows_the_threshold_after_a_save_too(result, ood, region, case_files, tmp_path):
+    ood.update(98.0, "percentile", minimum_ml=0.0)
+    saved(result, tmp_path / "saved.seg.nrrd")
+    ood.update(90.0, "percentile", minimum_ml=0.0)
+    np.testing.assert_array_equal(shown(result), region & (case_files.percentile >= 90.0))
+
+
+def test_an_empty_ood_segment_that_was_saved_fills_again(result, searched, ood, region, case_files, tmp_path):
+    ood.update(100.0, "percentile", minimum_ml=0.0)
+    assert not shown(result).any()
+    storage = saved(result, tmp_path / "saved.seg.nrrd")
+    result.segmentation.GetSegmentation().RemoveAllSegments()
+    assert storage.ReadData(result.segmentation)
+    OodSegment(result, searched).update(90.0, "percentile", minimum_ml=0.0)
+    np.testing.assert_array_equal(shown(result), region & (case_files.percentile >= 90.0))
