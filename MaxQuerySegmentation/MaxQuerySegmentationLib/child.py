@@ -14,6 +14,8 @@ from typing import Literal
 
 _GRACE_SECONDS = 1.5  # the engine ends itself in one; what has not by then is killed
 _KEPT_LINES = 200
+_CRASHED = "exit abnormally"
+"""What PythonSlicer, a launcher, says when the Python that it started was killed or crashed; its own code is then 1."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,9 @@ class Child:
         said_lines = [line for line in (*self._noise, *self._errors) if line.strip()]
         errors = [line for line in said_lines if "Error" in line]  # a crash prints more below it
         last = (errors or said_lines or ["it said nothing"])[-1].strip().removesuffix(".") + "."
-        if code == -9:  # SIGKILL, which nothing here sent
+        if code == -9 or any(_CRASHED in line for line in self._errors):  # SIGKILL, which nothing here sent
             hint = "Most often the machine ran out of memory: close other programs, or crop the CT."
-            return End("failed", "The engine was killed by the system.", hint, details)
+            return End("failed", "The engine was killed by the system, or crashed.", hint, details)
         return End("failed", f"The engine stopped: {last}", "The details hold all it printed.", details)
 
     def _signal_tree(self, force: bool) -> None:

@@ -88,6 +88,12 @@ def test_a_child_that_the_system_kills_most_likely_lacked_memory():
     assert end.outcome == "failed" and "memory" in end.hint
 
 
+def test_so_does_one_whose_launcher_says_so():
+    _, end = finish(python("import sys; print('error: [python-real] exit abnormally - Report the problem.', "
+                           "file=sys.stderr); sys.exit(1)"))  # fmt: skip
+    assert end.outcome == "failed" and "memory" in end.hint
+
+
 def test_cancel_ends_the_whole_tree_within_two_seconds_even_if_it_does_not_listen():
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     parent = python(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {stubborn!r}])")
