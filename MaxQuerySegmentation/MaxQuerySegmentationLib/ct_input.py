@@ -30,6 +30,8 @@ def problem(phases: Sequence, phase_names: Sequence[str], region=None) -> str | 
         transform = node.GetParentTransformNode()
         if transform is not None and not transform.IsLinear():
             return _("{name} is deformed by a transform: harden it first.").format(name=node.GetName())
+    if any(node.GetParentTransformNode() is not phases[0].GetParentTransformNode() for node in phases[1:]):
+        return _("The phases lie under different transforms: harden these, and resample the phases to one another.")
     if not all(_same_grid(phases[0], node) for node in phases[1:]):
         return _("The phases do not lie on the same grid: resample them to one another first.")
     if region is not None and not all(side.start < side.stop for side in voxels_in(phases[0], region)):
@@ -104,9 +106,10 @@ def show_as_abdomen(ct) -> None:
 
 
 def slice_centre(ct) -> list[float]:
-    """Where the axial slice view is centred, in the CT's own frame (RAS, mm)."""
-    to_world = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed").GetSliceToRAS()
-    return in_own_frame(ct, [to_world.GetElement(row, 3) for row in range(3)])
+    """What lies in the middle of the axial slice view, wherever it was panned to, in the CT's own frame (RAS, mm)."""
+    view = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+    width, height, _depth = view.GetDimensions()
+    return in_own_frame(ct, view.GetXYToRAS().MultiplyPoint([width / 2, height / 2, 0.0, 1.0])[:3])
 
 
 def in_own_frame(ct, world_ras_mm: Sequence[float]) -> list[float]:

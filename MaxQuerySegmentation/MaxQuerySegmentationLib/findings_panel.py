@@ -99,10 +99,10 @@ class FindingsPanel:
 
 
 def jump_to(result: ResultNodes, finding: int) -> None:
-    """Moves every slice view to a finding, where it lies in the world."""
+    """Brings a finding to the middle of every slice view, where it lies in the world."""
     position = [0.0, 0.0, 0.0]
     result.points.GetNthControlPointPositionWorld(finding, position)
-    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *position)
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *position, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
 
 
 def keep(result: ResultNodes, finding: int, name: str, value: str) -> None:
