@@ -39,6 +39,7 @@ from MaxQuerySegmentationLib.sample_data import register_sample_data
 from MaxQuerySegmentationLib.segment_run import ResponsesRun, SegmentRun
 
 _POLL_MILLISECONDS = 100
+_NO_MODEL = _("No model of this name is installed here: choose another one, or install it.")
 _PYTHON_SETTING = "MaxQuery/Python"
 _ASK_TIP = _("Computes all responses in a cube around the centre of the axial view. Needs the model.")
 
@@ -114,8 +115,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.inspector = InspectorPanel(self.ui, notes_folder, self.heatmap.bring_back, self.onQueriesRenamed)
 
         self.phases = PhaseSelectors(self.ui.phasesFrame.layout(), self.onParametersModified)
-        self.models = installed_models()
-        self.ui.modelSelector.addItems(list(self.models))
+        self.models: dict[str, InstalledModel] = {}
         self.timer = qt.QTimer()
         self.timer.setInterval(_POLL_MILLISECONDS)
         self.timer.timeout.connect(self.onTimer)
@@ -169,6 +169,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         if self._run is not None:
             self._run.kill()
             self._stopped()
+        self._asked = None
         self._disconnect()
         self._show(None)
 
@@ -188,9 +189,18 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.chooseCt()
         self._guiTag = self._parameters.connectGui(self.ui)
         self.addObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
-        self.ui.modelSelector.setCurrentText(self._parameters.model)
+        self.offerModels()
         self.showResult()
         self.onParametersModified()
+
+    def offerModels(self):
+        """Those installed now, and the one that the scene names, even where it is not."""
+        self.models, chosen, selector = installed_models(), self._parameters.model, self.ui.modelSelector
+        selector.blockSignals(True)
+        selector.clear()
+        selector.addItems(list(dict.fromkeys([*self.models, chosen])))
+        selector.setCurrentText(chosen)
+        selector.blockSignals(False)
 
     def chooseCt(self):
         """The scene's first CT, while a person has chosen none."""
@@ -236,7 +246,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         chosen = self._parameters
         if chosen is None:  # another module is open
             return
-        model = self.models.get(chosen.model, InstalledModel(_("No such model is installed.")))
+        model = self.models.get(chosen.model, InstalledModel(_NO_MODEL))
         self.ui.modelLabel.setText(model.about)
         self.phases.offer(model.phases)
         self._watch(chosen.cropTo)
@@ -270,8 +280,8 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         return None if self._result.has_phases else _("The CT of this result was deleted.")
 
     def _problem(self) -> str | None:
-        phases = self.models.get(self._parameters.model, InstalledModel("")).phases
-        return problem(self.inputs(), phases, self._parameters.cropTo)
+        model = self.models.get(self._parameters.model)
+        return _NO_MODEL if model is None else problem(self.inputs(), model.phases, self._parameters.cropTo)
 
     def _watch(self, region):
         """Hears of it when the region is moved: it may leave the CT, or come back."""
@@ -355,6 +365,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         except (OSError, ValueError) as error:
             self._fail(End("failed", str(error), details=end.details))
         finally:
+            self._asked = None
             run.discard()
         self.showResult()
         self.onParametersModified()

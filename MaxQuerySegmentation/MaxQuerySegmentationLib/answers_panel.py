@@ -43,12 +43,17 @@ class AnswersPanel:
         self.result, self.notes = result, notes
         self._ranks = result.calibration if result is not None and result.shows_eq_9 else None
 
-    def take(self, asked: ResultNodes, values: np.ndarray, to_ras: np.ndarray) -> None:
+    def take(self, asked: ResultNodes, values: np.ndarray, to_ras: np.ndarray, weights_sha256: str) -> None:
         """Shows R `(N, z, y, x)` of a region: the chart follows the crosshair from now on.
 
-        `asked`: the result whose queries these are; nothing is shown over another one.
+        `asked`: the result that was asked about; nothing is shown over another one. `weights_sha256`: of the network
+        that answered, which may not be the result's any more.
         """
         self._forget()
+        if weights_sha256 != asked.weights:
+            text = _("{model} is another network today than the one that made this result: segment the CT again.")
+            self.ui.inspectorLabel.setText(text.format(model=asked.model))
+            return
         if self.result is None or self.result.id != asked.id:
             text = _("The queries of {result} have answered, but it is no longer shown. Show it and ask again.")
             self.ui.inspectorLabel.setText(text.format(result=asked.name))

@@ -52,6 +52,7 @@ class InspectorPanel:
         if self._clusters is not None:
             self._clusters.hide()
         self.result = self.notes = self._clusters = None
+        self._others = []
         self.ui.queriesTable.setRowCount(0)
         known = result is not None and bool(result.report["queries"])
         for button, tip in (
@@ -63,8 +64,8 @@ class InspectorPanel:
         if not known:
             return
         bundle = result.report["bundle"]
-        weights = bundle["weights_sha256"][:8]  # a network that was trained again has other queries
-        file = self.notes_folder / f"{bundle['name']} {bundle['version']} {weights}.json"
+        # A network that was trained again has other queries.
+        file = self.notes_folder / f"{bundle['name']} {bundle['version']} {result.weights[:8]}.json"
         self.notes = self._notes_in(file, result.report["queries"])
         self.result, self.usage = result, QueryUsage.of(result)
         self.answers.show(result, self.notes)
@@ -201,8 +202,8 @@ class InspectorPanel:
         if self.result is None:
             return
         other = self._others[index - 1] if index > 0 else None
-        usage = QueryUsage.of(other) if other is not None and other.is_whole else None
-        same = usage is not None and len(usage.volume_ml) == len(self.notes)
+        same = other is not None and other.is_whole and other.weights == self.result.weights
+        usage = QueryUsage.of(other) if same else None
         self._filling = True
         self.ui.queriesTable.setSortingEnabled(False)
         for row in range(len(self.notes)):

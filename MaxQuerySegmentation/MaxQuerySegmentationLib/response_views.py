@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from MaxQuerySegmentationLib.ct_input import in_own_frame
 from MaxQuerySegmentationLib.query_notes import QueryNotes
-from MaxQuerySegmentationLib.result_nodes import remove_node
+from MaxQuerySegmentationLib.result_nodes import ROLE, remove_node
 
 
 class ResponseViews:
@@ -23,6 +23,7 @@ class ResponseViews:
         self._to_voxel = np.linalg.inv(to_ras)
         self.volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", _("Query response"))
         self.volume.SetSaveWithScene(False)
+        self.volume.SetAttribute(ROLE, "response")
         matrix = slicer.util.vtkMatrixFromArray(to_ras)
         self.volume.SetIJKToRASMatrix(matrix)
         self.volume.SetAndObserveTransformNodeID(ct.GetTransformNodeID())

@@ -12,7 +12,8 @@ from slicer.i18n import tr as _
 
 from MaxQuerySegmentationLib.ct_input import problem
 
-_ROLE = "MaxQuery.Role"
+ROLE = "MaxQuery.Role"
+"""An attribute of every volume, table and segmentation of ours: none is a CT to segment."""
 _ROLES = ("segmentation", "anomaly", "raw", "clusters", "findings", "points")
 """What the provenance node refers to: a scene that takes up another one renews references, and no attributes."""
 _CASE = "MaxQuery.Case"
@@ -75,6 +76,11 @@ class ResultNodes:
         return json.loads(self.provenance.GetText())
 
     @property
+    def weights(self) -> str:
+        """SHA-256 of the network that ran: another one has other queries, whatever it is called."""
+        return self.report["bundle"]["weights_sha256"]
+
+    @property
     def shows_eq_9(self) -> bool:
         """Whether the anomaly is minus the largest response, as in the paper, or another score."""
         bundle = self.report["bundle"]
@@ -120,13 +126,15 @@ def load_result(scene, folder: Path, phases: list[Any], name: str, model: str) -
 
     def node(kind: str, role: str, title: str):
         new = scene.AddNewNodeByClass(kind, title)
-        new.SetAttribute(_ROLE, role)
+        new.SetAttribute(ROLE, role)
         made.append(new)
         return new
 
     try:
         provenance = node("vtkMRMLTextNode", "provenance", _("Provenance"))
         provenance.SetText((folder / "report.json").read_text("utf-8"))
+        if not _is_understood(provenance):
+            raise OSError(_("The engine is of another version than this extension: bring one of them up to date."))
         raw = node("vtkMRMLScalarVolumeNode", "raw", _("Anomaly, raw"))
         _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "anomaly.nrrd", raw)
         anomaly = node("vtkMRMLScalarVolumeNode", "anomaly", _("Anomaly, {units}").format(units="percentile"))
@@ -141,6 +149,7 @@ def load_result(scene, folder: Path, phases: list[Any], name: str, model: str) -
         for finding in json.loads(provenance.GetText())["findings"]:
             points.AddControlPoint(finding["centroid_ras_mm"], str(finding["id"]))
         points.SetLocked(True)
+        points.SetFixedNumberOfControlPoints(True)  # the table's rows know them by their order
         findings.SetLocked(True)
     except OSError:
         for new in made:
@@ -173,11 +182,11 @@ def load_result(scene, folder: Path, phases: list[Any], name: str, model: str) -
 
 
 def results_in(scene) -> list[ResultNodes]:
-    """Every whole result in the scene, the oldest first, those of a loaded .mrb too."""
+    """Every whole result in the scene that this version understands, the oldest first, those of a loaded .mrb too."""
     results = []
     for provenance in slicer.util.getNodesByClass("vtkMRMLTextNode", scene):
         nodes = [provenance.GetNodeReference(f"MaxQuery.{role}") for role in _ROLES]
-        if None not in nodes:
+        if None not in nodes and _is_understood(provenance):
             results.append(ResultNodes(_phases(provenance), *nodes, provenance))
     return results
 
@@ -185,7 +194,7 @@ def results_in(scene) -> list[ResultNodes]:
 def first_ct(scene):
     """The first volume of the scene that is no result, None if there is none."""
     volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
-    candidates = (node for node in volumes if node.GetAttribute(_ROLE) is None and problem([node], [""]) is None)
+    candidates = (node for node in volumes if node.GetAttribute(ROLE) is None and problem([node], [""]) is None)
     return next(candidates, None)
 
 
@@ -227,6 +236,13 @@ def new_name(scene, ct) -> str:
 def _phases(provenance) -> list[Any]:
     count = int(provenance.GetAttribute(_PHASES))
     return [provenance.GetNodeReference(f"{_PHASES}.{number}") for number in range(count)]
+
+
+def _is_understood(provenance) -> bool:
+    """Whether the report is as this version writes it; scenes and engines may be older or newer."""
+    from maxquery.result import REPORT_FORMAT
+
+    return json.loads(provenance.GetText()).get("format") == REPORT_FORMAT
 
 
 def _calibration(provenance):

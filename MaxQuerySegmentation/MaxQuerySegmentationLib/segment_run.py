@@ -1,5 +1,6 @@
 """A run of the engine on one CT of the scene: written out, worked on in a child process, and taken up when done."""
 
+import itertools
 import re
 import shutil
 import time
@@ -88,11 +89,10 @@ class SegmentRun(_EngineRun):
         return loaded
 
     def keep_files(self, folder: Path, name: str) -> None:
-        """Moves what the engine wrote into a folder `name` of its own in `folder`. Raises OSError."""
-        kept = folder / re.sub(r"[^\w() -]", "_", name)
-        if kept.exists():
-            raise FileExistsError(_("{folder} exists already.").format(folder=kept))
-        shutil.move(self.folder / "result", kept)
+        """Moves what the engine wrote into a new folder in `folder`, `name` and a number if need be. Raises OSError."""
+        plain = re.sub(r"[^\w() -]", "_", name)
+        names = itertools.chain([plain], (f"{plain} ({number})" for number in itertools.count(2)))
+        shutil.move(self.folder / "result", next(folder / each for each in names if not (folder / each).exists()))
 
 
 class ResponsesRun(_EngineRun):
@@ -107,7 +107,10 @@ class ResponsesRun(_EngineRun):
             engine, phases, folder, lambda paths: responses_arguments(paths, output, parameters, centre_ras_mm, size_mm)
         )
 
-    def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """R `(N, z, y, x)` float32, and `(4, 4)`: its voxel index (x, y, z) to the CT's own frame. Raises OSError."""
+    def load(self) -> tuple[np.ndarray, np.ndarray, str]:
+        """R `(N, z, y, x)` float32, `(4, 4)`: its voxel index (x, y, z) to the CT's own frame, and whose it is.
+
+        That is the SHA-256 of the network's weights. Raises OSError.
+        """
         with np.load(self.folder / "responses.npz", allow_pickle=False) as stored:
-            return stored["values"].astype(np.float32), stored["to_ras"]
+            return stored["values"].astype(np.float32), stored["to_ras"], str(stored["weights_sha256"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from maxquery.bundle import Bundle
+from maxquery.bundle import Bundle, weights_sha256
 from maxquery.device import find_device
 from maxquery.errors import InputError, MachineError
 from maxquery.lattice import cut
@@ -21,15 +21,20 @@ from maxquery.writing import check_output_file, part_of
 
 @dataclass(frozen=True)
 class Responses:
-    """R `(N, z, y, x)` float32; `to_ras` `(4, 4)` brings a voxel index (x, y, z) to RAS, mm."""
+    """R `(N, z, y, x)` float32; `to_ras` `(4, 4)` brings a voxel index (x, y, z) to RAS, mm.
+
+    `weights_sha256`: which network's queries these are.
+    """
 
     values: np.ndarray
     to_ras: np.ndarray
+    weights_sha256: str
 
     def save(self, path: Path) -> None:
         """As .npz, which nothing in can run code when it is read; R in 16 bit, as anomaly maps have it."""
         with path.open("wb") as file:
-            np.savez_compressed(file, values=self.values.astype(np.float16), to_ras=self.to_ras)
+            stored = {"values": self.values.astype(np.float16), "to_ras": self.to_ras}
+            np.savez_compressed(file, **stored, weights_sha256=self.weights_sha256)
 
 
 def responses_in(
@@ -71,7 +76,7 @@ def responses_in(
         report("network", done / len(windows), "Asking every query")
     corner = np.eye(4)
     corner[:3, 3] = [side.start for side in box[::-1]]
-    return Responses((total / weight).numpy(), to_ras @ corner)
+    return Responses((total / weight).numpy(), to_ras @ corner, weights_sha256(bundle.weights))
 
 
 def model_to_ras(grid: ModelGrid, volume: Volume) -> np.ndarray:

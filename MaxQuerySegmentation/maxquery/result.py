@@ -7,6 +7,9 @@ import numpy as np
 from maxquery.labels import Label, Query
 from maxquery.volume import Grid
 
+REPORT_FORMAT = 1
+"""Of report.json, which scenes keep: one more whenever what it says is no longer understood by what reads it."""
+
 
 @dataclass(frozen=True)
 class Finding:

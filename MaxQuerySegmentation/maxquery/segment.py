@@ -17,7 +17,7 @@ from maxquery.bundle import Bundle, weights_sha256
 from maxquery.calibration import AnomalyUnits
 from maxquery.prediction import PredictionParameters, Report, RunLog, predict, silent
 from maxquery.reading import read_case
-from maxquery.result import Prediction
+from maxquery.result import REPORT_FORMAT, Prediction
 from maxquery.volume import Volume
 from maxquery.writing import check_output, write_results
 
@@ -90,6 +90,7 @@ def describe(
     grid = volume.grid
     volumes_ml = prediction.volumes_ml()
     return {
+        "format": REPORT_FORMAT,
         "input": {
             "kind": source_kind,
             "planted": planted,

@@ -9,6 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from maxquery import responses
+from maxquery.bundle import weights_sha256
 from maxquery.cli import main
 from maxquery.errors import InputError
 from maxquery.model_grid import ModelGrid
@@ -93,6 +94,7 @@ def test_the_command_leaves_one_file_that_comes_back(arguments, tmp_path):
     with np.load(tmp_path / "responses.npz", allow_pickle=False) as found:
         np.testing.assert_allclose(found["values"], direct.values, atol=0.02, rtol=1e-3)
         np.testing.assert_allclose(found["to_ras"], direct.to_ras, atol=1e-6)
+        assert found["weights_sha256"] == weights_sha256(tiny_bundle().weights)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct.nrrd", "responses.npz"]
 
 

@@ -41,7 +41,7 @@ def case_files(tmp_path_factory) -> SimpleNamespace:
     from maxquery.calibration import CalibrationTable
     from maxquery.labels import Label, Query
     from maxquery.nrrd import write_nrrd
-    from maxquery.result import Finding, Prediction
+    from maxquery.result import REPORT_FORMAT, Finding, Prediction
     from maxquery.volume import Grid, Volume
     from maxquery.writing import write_results
 
@@ -69,6 +69,7 @@ def case_files(tmp_path_factory) -> SimpleNamespace:
     prediction = Prediction(grid, labels, raw, labels + 1, table, (), findings)
     folder = tmp_path_factory.mktemp("case")
     report = {
+        "format": REPORT_FORMAT,
         "findings": [asdict(finding) for finding in findings], "case_score": {"raw": -3.0, "percentile": 97.2},
         "volumes_ml": {"liver": 70.0, "Cyst": 1.0}, "calibration": calibration.to_json(),
         "bundle": {

@@ -40,6 +40,14 @@ def test_phases_on_other_grids_are_said(scene):
     assert problem([phases[0], moved], ["venous", "arterial"]).startswith("The phases do not lie on the same grid")
 
 
+def test_phases_that_were_moved_apart_are_said(scene):
+    phases = [volume(scene), volume(scene)]
+    phases[1].SetAndObserveTransformNodeID(scene.AddNewNodeByClass("vtkMRMLLinearTransformNode").GetID())
+    assert problem(phases, ["venous", "arterial"]).startswith("The phases lie under different transforms")
+    phases[0].SetAndObserveTransformNodeID(phases[1].GetTransformNodeID())
+    assert problem(phases, ["venous", "arterial"]) is None
+
+
 def test_a_warped_ct_is_refused_and_a_moved_one_is_fine(scene, ct_node):
     ct_node.SetAndObserveTransformNodeID(scene.AddNewNodeByClass("vtkMRMLLinearTransformNode").GetID())
     assert problem([ct_node], ["venous"]) is None

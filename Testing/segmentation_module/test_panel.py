@@ -1,5 +1,7 @@
 """The real panel, driven in Qt: from the button to the result, with the real engine in a child process."""
 
+import gc
+import json
 import sys
 import time
 from importlib.metadata import version
@@ -7,11 +9,12 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 import slicer
+import vtk
 
 pytest.importorskip("PySide6.QtWidgets", reason="needs Qt and its system libraries", exc_type=ImportError)
 
 from MaxQuerySegmentationLib.ct_input import slice_centre
-from MaxQuerySegmentationLib.result_nodes import load_result, remove_result, results_in
+from MaxQuerySegmentationLib.result_nodes import first_ct, load_result, remove_result, results_in
 
 from . import host
 
@@ -22,8 +25,8 @@ findings_panel = inspector_panel = None  # they need the stand-ins, which `panel
 def panel(scene, ct_node, tiny_model, monkeypatch, tmp_path):
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
     module = host.load_module(tmp_path)
-    tiny = module.InstalledModel("An untrained model. Version 0.", ("venous",))
-    monkeypatch.setattr(module, "installed_models", lambda: {str(tiny_model): tiny})
+    installed = {str(tiny_model): module.InstalledModel("An untrained model. Version 0.", ("venous",))}
+    monkeypatch.setattr(module, "installed_models", lambda: installed)
     monkeypatch.setattr(module.shutil, "which", lambda name: sys.executable)  # PythonSlicer
     global findings_panel, inspector_panel
     findings_panel = sys.modules["MaxQuerySegmentationLib.findings_panel"]
@@ -93,6 +96,23 @@ def test_a_further_phase_is_asked_for_only_if_the_model_wants_it_and_guessed_fro
     assert panel.inputs() == [ct_node]
 
 
+def test_a_scenes_model_that_is_not_installed_is_said_and_another_can_be_chosen(panel):
+    (installed,) = panel.models
+    panel._parameters.model = "a colleague's"
+    panel.enter()  # as once the scene has been read
+    assert panel.ui.modelSelector.currentText() == "a colleague's" and not panel.ui.segmentButton.isEnabled()
+    assert panel.ui.hintLabel.text().startswith("No model of this name is installed here")
+    panel.ui.modelSelector.setCurrentText(installed)
+    assert panel._parameters.model == installed and panel.ui.segmentButton.isEnabled()
+
+
+def test_a_model_that_was_trained_meanwhile_is_offered(panel):
+    panel.models["trained since"] = panel.models[panel._parameters.model]  # what is installed from now on
+    panel.exit()
+    panel.enter()
+    assert panel.ui.modelSelector.findText("trained since") >= 0
+
+
 def test_only_the_region_is_segmented_if_there_is_one(panel, ct_node):
     region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
     panel.ui.cropSelector.nodeAddedByUser.emit(region)
@@ -115,9 +135,9 @@ def test_the_engines_files_are_kept_where_a_person_wants_them(panel, tmp_path):
     panel.ui.keptFolder.currentPath = str(tmp_path)
     run(panel)
     assert (tmp_path / "MaxQuery Venous" / "report.json").exists()
-    (tmp_path / "MaxQuery Venous (2)").mkdir()
+    (tmp_path / "MaxQuery Venous (2)").mkdir()  # of another patient, whose CT has the same name
     run(panel)
-    assert "exists already" in panel.ui.errorLabel.text() and panel._result.name == "MaxQuery Venous (2)"
+    assert (tmp_path / "MaxQuery Venous (2) (2)" / "report.json").exists()
 
 
 def test_a_second_run_replaces_the_first_if_a_person_wants_it(panel):
@@ -201,9 +221,10 @@ def test_another_unit_keeps_the_threshold_where_it_is(panel):
 
 
 def test_a_failure_is_said_in_the_engines_words(panel):
-    panel._parameters.model = "no-such-model"
+    panel.models["removed"] = panel.models[panel._parameters.model]
+    panel._parameters.model = "removed"
     run(panel)
-    assert panel.ui.errorLabel.text().startswith("No bundle is called 'no-such-model'")
+    assert panel.ui.errorLabel.text().startswith("No bundle is called 'removed'")
     assert panel.ui.segmentButton.isEnabled() and panel.ui.progressFrame.isHidden()
 
 
@@ -261,8 +282,17 @@ def test_a_click_on_a_finding_brings_every_view_there(with_result):
     table.cellClicked.emit(0, findings_panel.TYPE)
     assert table.item(0, findings_panel.TYPE).text() == "2 Cyst"
     views = [slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}") for name in ("Yellow", "Green", "Red")]
-    through = [view.GetSliceToRAS().GetElement(axis, 3) for axis, view in enumerate(views)]
-    assert through == pytest.approx([2.0, -4.0, 54.0])
+    for view in views:
+        width, height, _depth = view.GetDimensions()
+        middle = view.GetXYToRAS().MultiplyPoint([width / 2, height / 2, 0.0, 1.0])[:3]
+        assert middle == pytest.approx([2.0, -4.0, 54.0])
+
+
+def test_here_is_the_middle_of_the_axial_view_wherever_it_was_panned_to(panel, ct_node):
+    view = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+    before = slice_centre(ct_node)
+    view.SetSliceOrigin(20.0, 30.0, 0.0)  # as a drag with the middle button does; to the patient's left and front
+    assert slice_centre(ct_node) == pytest.approx(np.add(before, [-20.0, 30.0, 0.0]))
 
 
 def test_ticks_and_comments_are_kept_with_the_case(with_result):
@@ -340,6 +370,42 @@ def test_answers_about_one_case_are_never_shown_over_another(panel):
     panel._parameters.ct = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6), np.int16), name="other patient")
     wait(panel, lambda: panel._run is None)
     assert panel.inspector.answers.responses is None and "MaxQuery Venous" in panel.ui.inspectorLabel.text()
+
+
+def test_answers_of_a_network_that_was_trained_again_are_not_taken_for_the_old_ones(panel):
+    run(panel)
+    report = panel._result.report
+    report["bundle"]["weights_sha256"] = 64 * "0"
+    panel._result.provenance.SetText(json.dumps(report))
+    panel.ui.responsesButton.click()
+    wait(panel, lambda: panel._run is None)
+    assert panel.inspector.answers.responses is None and "another network" in panel.ui.inspectorLabel.text()
+
+
+def test_a_response_is_no_ct(panel, ct_node):
+    run(panel)
+    panel.ui.responsesButton.click()
+    wait(panel, lambda: panel._run is None)
+    assert panel.inspector.answers.responses.volume.GetImageData() is None
+    panel.ui.responseSelector.setCurrentText("tumour")
+    assert panel.inspector.answers.responses.volume.GetImageData() is not None
+    slicer.mrmlScene.RemoveNode(ct_node)
+    assert first_ct(slicer.mrmlScene) is None
+
+
+def test_two_cases_of_one_network_are_compared_and_of_two_networks_not(with_result, case_files):
+    other_ct = slicer.util.addVolumeFromArray(np.zeros((20, 36, 40), np.int16), name="other patient")
+    other = load_result(slicer.mrmlScene, case_files.folder, [other_ct], "Other", "test")
+    with_result._show(with_result._result)
+    table = with_result.ui.queriesTable
+    with_result.ui.compareSelector.setCurrentText("Other")
+    assert table.item(1, inspector_panel.OTHER).text() == table.item(1, inspector_panel.VOLUME).text() != ""
+    report = other.report
+    report["bundle"]["weights_sha256"] = 64 * "0"
+    other.provenance.SetText(json.dumps(report))
+    with_result._show(with_result._result)
+    with_result.ui.compareSelector.setCurrentText("Other")
+    assert table.item(1, inspector_panel.OTHER).text() == ""
 
 
 def test_notes_that_cannot_be_understood_are_put_aside_and_the_result_is_shown(with_result):
@@ -458,3 +524,14 @@ def test_closing_the_scene_empties_the_panel(with_result, capsys):
     slicer.mrmlScene.Clear(0)
     assert with_result._result is None and with_result.ui.resultFrame.isHidden()
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_closed_case_leaves_the_memory(panel):
+    run(panel)
+    panel.ui.responsesButton.click()
+    wait(panel, lambda: panel._run is None)
+    voxels = vtk.vtkWeakReference()
+    voxels.Set(panel._result.raw.GetImageData())
+    slicer.mrmlScene.Clear(0)
+    gc.collect()
+    assert voxels.Get() is None

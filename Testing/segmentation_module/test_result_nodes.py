@@ -45,7 +45,8 @@ def test_segments_are_named_and_drawn_as_outlines(result):
 
 def test_findings_are_a_locked_table_and_locked_points(result):
     assert result.findings.GetNumberOfRows() == 2 and result.findings.GetCellText(0, 1) == "OOD region"
-    assert result.points.GetLocked() and result.points.GetNthControlPointLabel(1) == "2"
+    assert result.points.GetLocked() and result.points.GetFixedNumberOfControlPoints()
+    assert result.points.GetNthControlPointLabel(1) == "2"
     np.testing.assert_allclose(result.points.GetNthControlPointPosition(0), (0.0, -6.0, 50.0))
 
 
@@ -108,6 +109,18 @@ def test_a_result_that_cannot_be_read_leaves_the_scene_as_it_was(scene, case_fil
     with pytest.raises(OSError, match=r"segmentation\.seg\.nrrd could not be read"):
         load_result(scene, broken, [ct_node], "broken", "test")
     assert results_in(scene) == [] and scene.GetNumberOfNodes() == before
+
+
+def test_a_result_of_another_version_is_not_taken_up(scene, case_files, ct_node, result, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(case_files.folder, other)
+    (other / "report.json").write_text('{"format": 0}', "utf-8")
+    before = scene.GetNumberOfNodes()
+    with pytest.raises(OSError, match="another version"):
+        load_result(scene, other, [ct_node], "other", "test")
+    assert scene.GetNumberOfNodes() == before
+    result.provenance.SetText('{"format": 0}')  # as in a scene that a later version wrote
+    assert results_in(scene) == []
 
 
 def test_a_saved_scene_brings_its_results_and_what_was_said_of_them_back(scene, result, tmp_path):
