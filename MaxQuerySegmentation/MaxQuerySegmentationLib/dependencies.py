@@ -9,6 +9,7 @@ import slicer
 import slicer.packaging
 from slicer.i18n import tr as _
 
+_TORCH = ">=2.6"  # as in pyproject.toml
 _KEPT = ("numpy", "scipy", "SimpleITK", "torch", "torchvision")
 """Of Slicer or of the PyTorch extension: whatever else is installed must get along with these as they are."""
 
@@ -17,7 +18,7 @@ def about_first_run(requirements: Path) -> str:
     """A sentence for a person: what is still to be installed, and how large it is; empty when all is there."""
     needed = slicer.packaging.load_requirements(requirements)
     missing = [str(each) for each in needed if not slicer.packaging.pip_check(each)]
-    without_torch = find_spec("torch") is None
+    without_torch = not slicer.packaging.pip_check(f"torch{_TORCH}")
     if not missing and not without_torch:
         return ""
     # Sizes: of the installed packages on Linux, torch without CUDA.
@@ -33,12 +34,13 @@ def ensure_packages(requirements: Path) -> None:
     Slicer's own numpy, SimpleITK and torch stay as they are. Raises RuntimeError when the person declines or the
     PyTorch extension is missing.
     """
-    if find_spec("torch") is None:
+    if not slicer.packaging.pip_check(f"torch{_TORCH}"):
         if find_spec("PyTorchUtils") is None:
             raise RuntimeError(_("PyTorch is missing: install the extension 'PyTorch' in the Extensions Manager."))
         import PyTorchUtils
 
-        if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True) is None:
+        logic = PyTorchUtils.PyTorchUtilsLogic()
+        if logic.installTorch(askConfirmation=True, torchVersionRequirement=_TORCH) is None:
             raise RuntimeError(_("PyTorch was not installed, and nothing can run without it."))
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"

@@ -38,6 +38,8 @@ class HeatmapPanel:
         self._resting.setSingleShot(True)
         self._resting.setInterval(_REST_MILLISECONDS)
         self._resting.timeout.connect(self._settle)
+        self.result: ResultNodes | None = None
+        self.scale: AnomalyScale | None = None
         self._chosen = None
         self._anomaly: SearchedAnomaly | None = None
         self._units = ""
@@ -54,6 +56,7 @@ class HeatmapPanel:
         if self.heatmap is not None:
             self.hide()
         self._resting.stop()
+        self.result = self.scale = None  # a CT that was closed is let go
         self.heatmap = self.ood = self._cloud = self._anomaly = self._surfaces = None
         self._chosen, self._drawn, self._applied = chosen, ("", ""), None
         if result is not None:

@@ -23,10 +23,12 @@ class QueryUsage:
     def of(cls, result: ResultNodes) -> "QueryUsage":
         """The owner's response is the largest, and Eq. 9 is minus that: nothing more is needed."""
         queries = len(result.report["queries"])
-        owners = slicer.util.arrayFromVolume(result.clusters).ravel()
-        raw = slicer.util.arrayFromVolume(result.raw).ravel()
-        voxels = np.bincount(owners, minlength=queries + 1)[1 : queries + 1]
-        sums = np.bincount(owners, weights=raw, minlength=queries + 1)[1 : queries + 1]
+        voxels, sums = np.zeros(queries), np.zeros(queries)
+        # Slice by slice: `bincount` makes copies of what it counts, 16 bytes a voxel.
+        clusters, raw = (slicer.util.arrayFromVolume(node) for node in (result.clusters, result.raw))
+        for owners, scores in zip(clusters, raw, strict=True):
+            voxels += np.bincount(owners.ravel(), minlength=queries + 1)[1 : queries + 1]
+            sums += np.bincount(owners.ravel(), weights=scores.ravel(), minlength=queries + 1)[1 : queries + 1]
         voxel_ml = float(np.prod(result.raw.GetSpacing())) / 1000
         known = voxels if result.shows_eq_9 else np.zeros_like(voxels)
         with np.errstate(invalid="ignore"):
