@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
+from .itk_path import itk_path
 from .plausibility import checked_grid
 from .volume import Grid
 
@@ -61,7 +62,7 @@ def _read_slice(path: Path) -> Slice | None:
     """None for a file that is no DICOM image (a directory, a report, a structure set, a note)."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_path(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:

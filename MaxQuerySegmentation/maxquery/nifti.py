@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from .errors import InputError
-from .plausibility import bad_spacing, not_finite
+from .plausibility import SHEAR, bad_spacing, not_finite
 
 HEADER_BYTES = 348
 CHUNK_BYTES = 1 << 22
@@ -89,19 +89,35 @@ def _doubts(header: bytes, order: str, size_xyz: Sequence[int], spacing_xyz_mm: 
     by_quaternion, by_rows = struct.unpack_from(f"{order}2h", header, 252)  # qform_code, sform_code
     if by_quaternion <= 0 and by_rows <= 0:
         return [_NOT_PLACED]
+    rows = np.reshape(struct.unpack_from(f"{order}12f", header, 280), (3, 4))
+    if by_quaternion <= 0 and len(size_xyz) == 3:
+        _check_lengths(rows[:, :3], spacing_xyz_mm)
     if by_quaternion <= 0 or by_rows <= 0 or len(size_xyz) < 3:
         return []
     b, c, d, *origin = struct.unpack_from(f"{order}6f", header, 256)
     rotation = Rotation.from_quat([b, c, d, math.sqrt(max(0.0, 1 - b * b - c * c - d * d))]).as_matrix()
     left_handed = struct.unpack_from(f"{order}f", header, 76)[0] < 0
     axes = rotation * np.array(spacing_xyz_mm) * (1, 1, -1 if left_handed else 1)
-    rows = np.reshape(struct.unpack_from(f"{order}12f", header, 280), (3, 4))
     corners = np.array(list(itertools.product(*((0, n - 1) for n in size_xyz))))
     apart_mm = float(np.linalg.norm(corners @ (axes - rows[:, :3]).T + origin - rows[:, 3], axis=1).max())
     if apart_mm <= _SAME_PLACE_MM:
         return []
     return [f"The header says in two ways how the image lies in the patient (qform and sform), up to {apart_mm:.0f} mm "
             "apart; check left and right."]
+
+
+def _check_lengths(axes_mm: np.ndarray, spacing_xyz_mm: Sequence[float]) -> None:
+    """Raises `InputError` where sform, which alone places the image, has other voxels than pixdim: ITK takes these.
+
+    `axes_mm` `(3, 3)`: sform's, a column each. Of axes at other than right angles ITK speaks.
+    """
+    lengths_mm = np.linalg.norm(axes_mm, axis=0)
+    angled = np.abs(axes_mm.T @ axes_mm - np.diag(lengths_mm**2)).max() > SHEAR * lengths_mm.max() ** 2
+    if angled or np.allclose(lengths_mm, spacing_xyz_mm, rtol=0.01):
+        return
+    rows, pixdim = (" × ".join(f"{mm:.3g}" for mm in lengths) for lengths in (lengths_mm, spacing_xyz_mm))
+    raise InputError("spacing", f"The header gives two voxel spacings: {rows} mm (sform) and {pixdim} mm (pixdim).",
+                     "Export the CT again from its DICOM images, or correct the header.")
 
 
 def _read_through(stream: BinaryIO, announced: Announced) -> tuple[int, int]:

@@ -12,9 +12,10 @@ import SimpleITK as sitk
 
 from .dicom import find_ct_series
 from .errors import InputError, MachineError
+from .itk_path import itk_path
 from .nifti import check_nifti, truncated
 from .plausibility import check_hounsfield, checked_grid, clip_padding, extent_warnings, sheared
-from .text_header import check_spacing, data_file, most_voxel_bytes
+from .text_header import check_compressed, check_spacing, data_file, most_voxel_bytes, not_placed
 from .volume import Grid, Volume
 
 FORMATS = {
@@ -60,6 +61,13 @@ def read_case(paths: Sequence[Path]) -> ReadCase:
     return ReadCase(Volume(stacked, grids[0]), tuple(warnings), ", ".join(dict.fromkeys(kinds)))
 
 
+def read_mask(path: Path) -> tuple[np.ndarray, Grid]:
+    """Labels `(Z, Y, X)` as they are stored, and their grid. Raises as `read_case`, but for what makes a CT."""
+    with _quiet_itk():
+        array, grid, _kind, _warnings = _read_phase(path)
+    return array, grid
+
+
 def _checked_values(array: np.ndarray, prefix: str) -> list[str]:
     """Warnings on one phase's values `(Z, Y, X)`; its padding becomes air, in place."""
     try:
@@ -98,7 +106,7 @@ def _read_series(folder: Path) -> tuple[np.ndarray, Grid, str, list[str]]:
     _require_memory(grid, 4)
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames([str(file) for file in files])
+    reader.SetFileNames([itk_path(file) for file in files])
     reader.SetOutputPixelType(sitk.sitkFloat32)  # each slice may have its own rescale slope
     return _pixels(reader, grid, "The DICOM series"), grid, "DICOM series", []
 
@@ -118,13 +126,14 @@ def _read_file(path: Path) -> tuple[np.ndarray, Grid, str, list[str]]:
         data_file(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(IMAGE_IO[kind])
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_path(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise _unreadable(error, name) from error
     if kind != "NIfTI":
         check_spacing(path)
+        warnings = not_placed(path)
     grid = _file_grid(reader, name)
     stored = reader.GetPixelID()
     voxel_bytes = sitk.Image([1, 1, 1], stored).GetSizeOfPixelComponent()
@@ -132,6 +141,8 @@ def _read_file(path: Path) -> tuple[np.ndarray, Grid, str, list[str]]:
     if kind != "NIfTI" and announced > most_voxel_bytes(path):
         raise truncated(name, f"its header announces {announced:,} bytes of voxels, more than it can hold")
     _require_memory(grid, voxel_bytes)
+    if kind != "NIfTI":
+        check_compressed(path, announced)
     reader.SetOutputPixelType(sitk.sitkInt16 if stored in _WITHIN_INT16 else sitk.sitkFloat32)
     return _pixels(reader, grid, name), grid, kind, warnings
 

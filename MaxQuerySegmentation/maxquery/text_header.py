@@ -2,16 +2,24 @@
 
 import math
 import re
+import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import InputError
+from .nifti import truncated
 from .plausibility import bad_spacing
 
 DATA_FILE = re.compile(rb"(?im)^(?:data ?file|ElementDataFile)\s*[:=]\s*(\S.*?)\s*$")
 SPACINGS = re.compile(rb"(?im)^(?:spacings|ElementSpacing|ElementSize)\s*[:=]\s*(.*?)\s*$")
 RAW = re.compile(rb"(?im)^(?:encoding\s*:\s*raw|CompressedData\s*=\s*False)\s*$")
 AS_TEXT = re.compile(rb"(?im)^BinaryData\s*=\s*False\s*$")
+DEFLATED = re.compile(rb"(?im)^(?:encoding\s*:\s*gz(?:ip)?|CompressedData\s*=\s*True)\s*$")
+SKIPPED = re.compile(rb"(?im)^(?:line|byte) ?skip\s*:\s*[^0\s]")
+ATTACHED = re.compile(rb"\r?\n\r?\n|(?i:ElementDataFile\s*=\s*LOCAL)[^\n]*\n")  # after it the voxels begin
+PLACED = re.compile(rb"(?im)^(?:space\s*:|(?:TransformMatrix|Rotation|Orientation)\s*=)")
 LARGEST_RATIO = 1032  # of DEFLATE
+_HEADER_BYTES, _CHUNK_BYTES = 1 << 20, 1 << 16
 DIRECTIONS = re.compile(rb"(?im)^space directions\s*:")
 
 
@@ -40,6 +48,47 @@ def most_voxel_bytes(path: Path) -> int:
     return data_file(path).stat().st_size * (1 if raw else LARGEST_RATIO)
 
 
+def check_compressed(path: Path, voxel_bytes: int) -> None:
+    """Reads compressed voxels through once, where the header at `path` says that they are.
+
+    Raises `InputError` where they are damaged or are not `voxel_bytes`: ITK would read what it cannot inflate as 0.
+    """
+    header, data = _header(path), data_file(path)
+    if not DEFLATED.search(header) or SKIPPED.search(header):
+        return
+    with data.open("rb") as file:
+        if data == path:
+            file.seek(ATTACHED.search(file.read(_HEADER_BYTES)).end())
+        try:
+            found = _inflated_bytes(file, voxel_bytes)
+        except zlib.error as error:
+            raise truncated(data.name, "its compressed data ends early or is damaged") from error
+    if found < voxel_bytes:
+        raise truncated(data.name, f"its header announces {voxel_bytes:,} bytes of voxels and it holds {found:,}")
+
+
+def _inflated_bytes(file: BinaryIO, enough: int) -> int:
+    """How many bytes come out, to the end of the stream in which they are `enough`; a gzip file may have several.
+
+    Raises `zlib.error` where a stream is damaged or ends early.
+    """
+    inflater, found = zlib.decompressobj(zlib.MAX_WBITS | 32), 0  # gzip's header or zlib's
+    while not (inflater.eof and found >= enough) and (chunk := inflater.unused_data or file.read(_CHUNK_BYTES)):
+        if inflater.eof:
+            inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        found += len(inflater.decompress(chunk))
+    if not inflater.eof:
+        raise zlib.error("the stream ends early")
+    return found
+
+
+def not_placed(path: Path) -> list[str]:
+    """A warning where the header does not say how the image lies in the patient: ITK then takes LPS."""
+    if PLACED.search(_header(path)):
+        return []
+    return ["The header does not say how the image lies in the patient; left and right may be swapped."]
+
+
 def check_spacing(path: Path) -> None:
     """Raises `InputError` where the header gives no spacing: ITK would read 1 mm."""
     header = _header(path)
@@ -59,4 +108,4 @@ def check_spacing(path: Path) -> None:
 
 def _header(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(1 << 16).replace(b"\r", b"").split(b"\n\n")[0]
+        return file.read(_HEADER_BYTES).replace(b"\r", b"").split(b"\n\n")[0]

@@ -1,6 +1,7 @@
 """What cannot be used is refused with a sentence: what is wrong, what was found, what to do."""
 
 import gzip
+import os
 import re
 import struct
 import tracemalloc
@@ -123,6 +124,39 @@ def test_a_gzip_file_with_a_damaged_byte(tmp_path):
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     assert refusal(path).code == "truncated"
+
+
+@pytest.mark.parametrize("suffix", ["nrrd", "nhdr", "mha", "mhd"])
+@pytest.mark.parametrize("damage", ["zeros", "a flipped byte"])
+def test_compressed_voxels_that_are_damaged(tmp_path, suffix, damage):
+    path = write_ct(tmp_path / f"ct.{suffix}", compress=True)
+    holds_voxels = max(tmp_path.iterdir(), key=lambda p: p.stat().st_size)
+    content = bytearray(holds_voxels.read_bytes())
+    middle = len(content) // 2
+    if damage == "zeros":
+        content[middle:] = bytes(len(content) - middle)  # as a copy that was cut short leaves it on some disks
+    else:
+        content[middle] ^= 0xFF
+    holds_voxels.write_bytes(content)
+    error = refusal(path)
+    assert (error.code, error.hint) == ("truncated", "Copy or download the file again.")
+
+
+def test_compressed_voxels_that_are_too_few(tmp_path):
+    path = write_ct(tmp_path / "ct.nrrd", compress=True)
+    path.write_bytes(path.read_bytes().replace(b"sizes: 24 20 16", b"sizes: 24 20 17"))
+    assert refusal(path).message == (
+        "ct.nrrd is incomplete or damaged: its header announces 16,320 bytes of voxels and it holds 15,360."
+    )
+
+
+def test_a_path_that_is_not_in_utf_8(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/ct_\xe4.nii.gz"))
+    try:
+        write_ct(tmp_path / "ct.nii.gz").rename(path)
+    except OSError:
+        pytest.skip("this disk has UTF-8 names alone")
+    assert refusal(path).message.endswith("ct_\N{REPLACEMENT CHARACTER}.nii.gz is not in UTF-8.")
 
 
 def test_a_header_whose_data_file_is_missing(tmp_path):
@@ -267,6 +301,13 @@ def test_a_size_of_zero_or_less(tmp_path):
     for size in (0, -3):
         error = refusal(nifti_with(tmp_path, "<h", 42, size))
         assert error.message == f"ct.nii announces a size of {size} × 20 × 16 voxels."
+
+
+def test_a_nifti_header_with_two_voxel_spacings(tmp_path):
+    sform = [0, 3, 0, 0, 3, 0, 0, 0, 0, 0, 5, 0]
+    assert refusal(nifti_with(tmp_path, "<2h24x12f", 252, 0, 1, *sform)).message == (
+        "The header gives two voxel spacings: 3 × 3 × 5 mm (sform) and 2.5 × 3 × 4 mm (pixdim)."
+    )
 
 
 def test_a_sheared_grid(tmp_path):

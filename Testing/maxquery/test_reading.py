@@ -1,5 +1,6 @@
 """A CT is read as the numbers it holds, where they lie in the patient, whatever the file."""
 
+import re
 import struct
 from pathlib import Path
 
@@ -148,6 +149,17 @@ def test_a_nifti_file_that_knows_no_left_and_right_is_read_with_a_warning(tmp_pa
                        "left and right may be swapped.")
     whole = write_ct(tmp_path / "whole.nii", origin=(0.0, 0.0, 0.0))
     assert read_case([whole, path]).warnings == (f"Phase 2: {warning}",)
+
+
+@pytest.mark.parametrize("suffix, line, instead", [
+    ("nrrd", rb"space: .*\n", b"space dimension: 3\n"), ("mha", rb"TransformMatrix = .*\n", b""),
+])  # fmt: skip
+def test_other_files_that_know_no_left_and_right_are_too(tmp_path, suffix, line, instead):
+    path = write_ct(tmp_path / f"ct.{suffix}")
+    assert read_case([path]).warnings == ()
+    path.write_bytes(re.sub(line, instead, path.read_bytes(), count=1))
+    (warning,) = read_case([path]).warnings
+    assert warning.endswith("left and right may be swapped.")
 
 
 def test_a_nifti_file_that_says_two_things_of_left_and_right_is_read_with_a_warning(tmp_path):
