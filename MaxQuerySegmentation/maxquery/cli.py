@@ -28,6 +28,8 @@ def run_command(
     Exit code 0, 2 for the input or arguments, 3 for the machine, 130 when cancelled, 141 when nobody reads.
     `package_hint` says how a missing package is installed, `stopped` what Ctrl-C leaves behind.
     """
+    if sys.stdout is None:  # closed by whoever started this
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     sys.stdout.reconfigure(errors="replace")  # a terminal without "×" gets "?"
     options = parser.parse_args(arguments)
     code, error = None, None

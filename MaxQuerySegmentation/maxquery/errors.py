@@ -40,11 +40,11 @@ class Cancelled(MaxQueryError):
 
 def unforeseen(error: Exception) -> MaxQueryError:
     """Any other exception in words: the memory, a file that the system refuses, or else a mistake of ours."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):  # the latter torch's, on a CPU
         return MachineError("memory", "The machine ran out of memory.", "Close other programs, or crop the CT.")
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         sentence = f"{error.filename}: {reason}." if error.filename else f"{reason}."
         return MachineError("file", sentence, "Check the path, who may read and write there, and the disk.")
     sentence = f"Something went wrong inside MaxQuery: {type(error).__name__}: {error}"
-    return MaxQueryError("bug", sentence, "Run again with --traceback and report what it prints.")
+    return MaxQueryError("bug", sentence, "Run again with --traceback before the command, and report what it prints.")

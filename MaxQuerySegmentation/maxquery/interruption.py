@@ -3,13 +3,28 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from maxquery.errors import Cancelled
 
 T = TypeVar("T")
 _GRACE_SECONDS = 0.8
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt in here, as Ctrl-C does: what was begun is cleaned up."""
+
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_cancellable(work: Callable[[threading.Event], T], on_cancel: Callable[[], None]) -> T:

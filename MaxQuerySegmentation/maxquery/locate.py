@@ -10,7 +10,8 @@ from maxquery.errors import InputError
 from maxquery.model_grid import ModelGrid
 from maxquery.network_run import Slice, build_network, check_channels, foreground, patient_input, run_network
 from maxquery.organ import largest_piece
-from maxquery.parameters import PredictionParameters, Report, RunLog
+from maxquery.parameters import PredictionParameters, RunLog
+from maxquery.progress import Report
 from maxquery.volume import Volume
 
 _MARGIN_MM, _SPARE_MM = 20.0, 10.0

@@ -18,7 +18,8 @@ from maxquery.errors import InputError, MachineError
 from maxquery.lattice import cut
 from maxquery.model_grid import ModelGrid
 from maxquery.network import Architecture, MaxQueryNet
-from maxquery.parameters import PredictionParameters, Report, RunLog
+from maxquery.parameters import PredictionParameters, RunLog
+from maxquery.progress import Report
 from maxquery.volume import Volume
 from maxquery.windows import stitch
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +11,6 @@ from maxquery.findings import FindingParameters
 from maxquery.lattice import axis_starts
 
 Quality = Literal["accurate", "fast"]
-Report = Callable[[str, float, str], None]
 _NEAR, _FAR = 0.5, 0.7  # patches between windows
 
 
@@ -55,10 +54,6 @@ class RunLog:
     device: str = ""
     backend: str = ""
     warnings: list[str] = field(default_factory=list)
-
-
-def silent(stage: str, fraction: float, message: str) -> None:
-    """A `Report` for nobody. One that raises `Cancelled` stops the run where it is."""
 
 
 class timed:

@@ -13,7 +13,8 @@ from maxquery.findings import find, search_box
 from maxquery.locate import organ_part
 from maxquery.network_run import build_network, check_channels, patient_input, run_network
 from maxquery.organ import keep_organ
-from maxquery.parameters import PredictionParameters, Report, RunLog, silent, timed
+from maxquery.parameters import PredictionParameters, RunLog, timed
+from maxquery.progress import Report, silent
 from maxquery.restoring import Received
 from maxquery.result import CaseScore, Prediction
 from maxquery.volume import Volume

@@ -2,13 +2,19 @@
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Literal, TextIO
 
 from maxquery.errors import MaxQueryError
-from maxquery.parameters import Report, silent
 
+Report = Callable[[str, float, str], None]
+"""Hears of a stage, how far it has come (0…1), and a sentence."""
 Style = Literal["rich", "jsonl", "none"]
+
+
+def silent(stage: str, fraction: float, message: str) -> None:
+    """A `Report` for nobody. One that raises `Cancelled` stops the run where it is."""
 
 
 def json_reporter(stream: TextIO) -> Report:

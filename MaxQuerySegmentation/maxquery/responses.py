@@ -13,7 +13,8 @@ from maxquery.errors import InputError, MachineError
 from maxquery.lattice import cut
 from maxquery.model_grid import ModelGrid
 from maxquery.network_run import build_network, check_channels, patient_input
-from maxquery.parameters import PredictionParameters, Report, silent
+from maxquery.parameters import PredictionParameters
+from maxquery.progress import Report, silent
 from maxquery.volume import Volume
 from maxquery.windows import gaussian_weight
 from maxquery.writing import check_output_file, part_of
@@ -101,6 +102,8 @@ def write_responses(
     Raises InputError or MachineError where it cannot be written; before anything is computed, if that can be seen.
     """
     check_output_file(output)
+    if output.suffix != ".npz":  # the CT's own path, perhaps
+        raise InputError("output_type", f"The output {output} is no .npz file.", "Give a name that ends with .npz.")
     found, part = responses_in(volume, bundle, centre_ras_mm, size_mm, parameters, report), part_of(output)
     try:
         found.save(part)

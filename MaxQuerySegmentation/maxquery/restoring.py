@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maxquery.model_grid import ModelGrid
 from maxquery.network_run import Slice, foreground
-from maxquery.parameters import Report
+from maxquery.progress import Report
 
 
 @dataclass

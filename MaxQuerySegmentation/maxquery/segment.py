@@ -15,7 +15,8 @@ import torch
 import maxquery
 from maxquery.bundle import Bundle, weights_sha256
 from maxquery.calibration import AnomalyUnits
-from maxquery.prediction import PredictionParameters, Report, RunLog, predict, silent
+from maxquery.prediction import PredictionParameters, RunLog, predict
+from maxquery.progress import Report, silent
 from maxquery.reading import read_case
 from maxquery.result import REPORT_FORMAT, Prediction
 from maxquery.volume import Volume

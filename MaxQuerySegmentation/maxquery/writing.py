@@ -42,15 +42,14 @@ _BYTES_A_VOXEL_WITH_SCENE = 8
 _OLDER = "older"
 
 
-def check_output(directory: Path, voxels: int, scene: bool = False) -> None:
-    """Say before a long run whether its result, of `voxels` voxels, can be written to `directory`.
+def check_folder(directory: Path) -> None:
+    """Say before a long run whether files can be written to `directory`, which need not be there yet.
 
-    Raises InputError when the path is taken by a file, MachineError when nobody may write there or the
-    disk is too full. Leaves nothing behind.
+    Raises InputError when the path is taken by a file, MachineError when nobody may write there. Leaves nothing
+    behind.
     """
-    wanted = directory.absolute()
     try:
-        existing = next(path for path in (wanted, *wanted.parents) if path.exists())
+        existing = _existing(directory)
         if not existing.is_dir():
             raise InputError(
                 "output_is_a_file",
@@ -59,10 +58,26 @@ def check_output(directory: Path, voxels: int, scene: bool = False) -> None:
             )
         with tempfile.TemporaryDirectory(prefix=".maxquery-", dir=existing):
             pass
-        free = shutil.disk_usage(existing).free
     except OSError as error:
         raise _explained(error, directory) from error
+
+
+def check_output(directory: Path, voxels: int, scene: bool = False) -> None:
+    """Say before a long run whether its result, of `voxels` voxels, can be written to `directory`.
+
+    Raises as `check_folder`, InputError too when somebody else's files would be replaced, MachineError when the disk
+    is too full. Leaves nothing behind.
+    """
+    check_folder(directory)
+    foreign = _not_ours(directory)
+    if foreign:
+        raise InputError(
+            "output_in_use",
+            f"{directory} holds {' and '.join(foreign)}, which no finished run of maxquery left there.",
+            "Choose another output folder, so that nothing is replaced.",
+        )
     needed = voxels * (_BYTES_A_VOXEL_WITH_SCENE if scene else _BYTES_A_VOXEL)
+    free = _free_bytes(_existing(directory))
     if free < needed:
         raise MachineError(
             "disk_full",
@@ -73,12 +88,12 @@ def check_output(directory: Path, voxels: int, scene: bool = False) -> None:
 
 
 def check_output_file(file: Path) -> None:
-    """Say before a long run whether `file` can be written: its folder must be there. Raises as `check_output`."""
+    """Say before a long run whether `file` can be written: its folder must be there. Raises as `check_folder`."""
     if file.is_dir():
         raise InputError("output_is_a_folder", f"The output {file} is a folder.", "Give the name of a file in it.")
     if not file.parent.exists():
         raise InputError("output_folder", f"There is no folder {file.parent}.", "Make it, or choose another file.")
-    check_output(file.parent, 0)
+    check_folder(file.parent)
 
 
 def write_results(
@@ -141,6 +156,7 @@ def write_results(
 
 def remove_results(directory: Path, *others: str) -> None:
     """Remove an older result from `directory`, and the files `others`; nobody else's. Raises as `write_results`."""
+    check_output(directory, 0)
     try:
         for name in (*reversed(FILES), *others):
             (directory / name).unlink(missing_ok=True)
@@ -174,6 +190,21 @@ def discard_unfinished(directory: Path, made: bool) -> None:
                 shutil.rmtree(staged, ignore_errors=True)
         if made:
             directory.rmdir()
+
+
+def _existing(directory: Path) -> Path:
+    """What there is of it: itself, or the nearest folder above that exists."""
+    wanted = directory.absolute()
+    return next(path for path in (wanted, *wanted.parents) if path.exists())
+
+
+def _not_ours(directory: Path) -> list[str]:
+    """Files in `directory` that a run would replace, unless an earlier run's report.json lies beside them."""
+    report = directory / "report.json"
+    with suppress(OSError, ValueError, TypeError):
+        if {"bundle", "findings"} <= set(json.loads(report.read_text("utf-8"))):
+            return []
+    return [name for name in FILES if (directory / name).exists()]
 
 
 def _write_anomaly(

@@ -14,7 +14,8 @@ from torch import nn
 from maxquery.anomaly import SCORES, Score, score_of
 from maxquery.bundle import Bundle
 from maxquery.organ import keep_organ
-from maxquery.prediction import PredictionParameters, RunLog, case_score, infer, silent
+from maxquery.prediction import PredictionParameters, RunLog, case_score, infer
+from maxquery.progress import silent
 from maxquery_training.labelled_case import LabelledCase
 from maxquery_training.metrics import ScoreCounts, dice
 
@@ -87,12 +88,17 @@ def segmentation_figures(cases: Iterable[CaseFigures]) -> dict[str, float]:
 
 
 def ood_localisation(cases: Sequence[CaseFigures]) -> dict[str, dict[str, float]]:
-    """AUROC, AUPR, FPR95 by score: outlier voxels against inlier voxels of organ and tumours, all cases pooled."""
+    """AUROC, AUPR, FPR95 by score: outlier voxels against inlier voxels of organ and tumours, all cases pooled.
+
+    Without a score for which one of the two kinds is missing.
+    """
     pooled: dict[str, ScoreCounts] = defaultdict(ScoreCounts)
     for case in cases:
         for score, counts in case.counts.items():
             pooled[score] += counts
-    return {score: counts.figures() for score, counts in pooled.items()}
+    return {
+        score: counts.figures() for score, counts in pooled.items() if counts.inlier.any() and counts.outlier.any()
+    }
 
 
 def case_detection(cases: Sequence[CaseFigures]) -> float:
@@ -142,14 +148,14 @@ def intervals(cases: Sequence[CaseFigures], seed: int = 0) -> dict[str, tuple[fl
 
 
 def write_evaluation(folder: Path, cases: Sequence[CaseFigures], about: dict[str, Any]) -> dict[str, float]:
-    """`evaluation.json` (`about` and the figures), `evaluation.csv` and `cases.csv` in `folder`; the figures."""
+    """`evaluation.json` (`about` and the figures), `evaluation.csv` and `evaluation_cases.csv`; returns the figures."""
     named, bounds = figures(cases), intervals(cases)
     rows = [{"figure": name, "value": value, **_bounds(bounds.get(name))} for name, value in named.items()]
     patients = len({case.patient for case in cases})
     document = about | {"patients": patients, "figures": {row.pop("figure"): row for row in map(dict, rows)}}
     folder.mkdir(parents=True, exist_ok=True)
     _write_table(folder / "evaluation.csv", rows)
-    _write_table(folder / "cases.csv", [_row(case) for case in cases])
+    _write_table(folder / "evaluation_cases.csv", [_row(case) for case in cases])
     (folder / "evaluation.json").write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
     return named
 

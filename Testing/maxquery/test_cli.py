@@ -13,6 +13,7 @@ import pytest
 import SimpleITK as sitk
 
 from maxquery.bundle import load_bundle, weights_sha256
+from maxquery.errors import unforeseen
 from maxquery.interruption import run_cancellable
 
 RESULT = ["anomaly.nrrd", "clusters.nrrd", "findings.csv", "report.json", "segmentation.seg.nrrd"]
@@ -142,6 +143,12 @@ def test_a_signal_stops_the_run_within_two_seconds_and_leaves_what_was_there(num
     assert (tmp_path / "out").exists() == there and not list(tmp_path.glob("out/*"))
 
 
+def test_a_run_hears_signals_before_it_loads_torch():
+    needed = "maxquery.cli, maxquery.interruption, maxquery.progress, maxquery.writing"
+    code = f"import sys, {needed}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_a_run_that_is_done_before_a_signal_stops_it_is_done():
     def work(stop):
         signal.raise_signal(signal.SIGTERM)
@@ -149,6 +156,18 @@ def test_a_run_that_is_done_before_a_signal_stops_it_is_done():
         return "written"
 
     assert run_cancellable(work, lambda: pytest.fail("cancelled")) == "written"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
+def test_a_closed_output_stops_nothing(ct, tiny_model, tmp_path):
+    command = [sys.executable, "-m", "maxquery", "segment", ct, "--bundle", tiny_model, "--output", tmp_path / "out"]
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *map(str, command)], stderr=subprocess.PIPE)
+    assert done.returncode == 0 and (tmp_path / "out" / "report.json").exists()
+
+
+def test_a_machine_without_memory_is_no_mistake_of_ours():
+    words = "[enforce fail at alloc_cpu.cpp:115] err == 0. DefaultCPUAllocator: can't allocate memory"
+    assert unforeseen(RuntimeError(words)).code == "memory"
 
 
 def test_info_says_what_a_model_is_and_where_it_ends(tiny_model):

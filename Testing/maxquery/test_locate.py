@@ -12,8 +12,9 @@ from maxquery.errors import Cancelled, InputError
 from maxquery.labels import Label
 from maxquery.model_grid import ModelGrid
 from maxquery.network_run import Slice
-from maxquery.parameters import PredictionParameters, RunLog, silent
+from maxquery.parameters import PredictionParameters, RunLog
 from maxquery.prediction import predict
+from maxquery.progress import silent
 from maxquery.volume import Grid, Volume
 
 from .networks import tiny_bundle

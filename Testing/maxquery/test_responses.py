@@ -99,7 +99,8 @@ def test_the_command_leaves_one_file_that_comes_back(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("output, said", [
-    ("absent/r.npz", "There is no folder"), ("ct.nrrd/r.npz", "is a file"), (".", "is a folder")
+    ("ct.nrrd", "is no .npz file"), ("absent/r.npz", "There is no folder"), ("ct.nrrd/r.npz", "is a file"),
+    (".", "is a folder"),
 ])  # fmt: skip
 def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(
     arguments, output, said, tmp_path, monkeypatch, capsys

@@ -16,7 +16,8 @@ from maxquery.anomaly import SCORES
 from maxquery.backend import Agreement, Backend, WindowNet, torch_backend
 from maxquery.backend_choice import choose_backend
 from maxquery.errors import InputError, MachineError
-from maxquery.prediction import PredictionParameters, RunLog, infer, silent
+from maxquery.prediction import PredictionParameters, RunLog, infer
+from maxquery.progress import silent
 from maxquery.volume import Grid, Volume
 from maxquery.window_queue import WindowQueue
 from maxquery.windows import stitch

@@ -40,11 +40,12 @@ def result(seed: int = 0) -> Prediction:
 
 
 CALIBRATION = CalibrationTable((-3.0, 3.0), (0.0, 100.0))
+REPORT = {"bundle": {}, "findings": []}
 CT = Volume(np.full((1, *GRID.shape_zyx), 40, np.int16), GRID)
 
 
 def write(folder, seed: int = 0, report=None, units="percentile", **options):
-    return write_results(folder, result(seed), CALIBRATION, units, report or {"seed": seed}, **options)
+    return write_results(folder, result(seed), CALIBRATION, units, report or REPORT | {"seed": seed}, **options)
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -65,7 +66,7 @@ def test_files_hold_what_was_found(tmp_path):
     for image in (anomaly, clusters):
         assert np.allclose(image.GetDirection(), GRID.direction.ravel(), atol=1e-6)
         assert np.allclose(image.GetOrigin(), GRID.origin_lps_mm, atol=1e-6)
-    assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == {"seed": 0}
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == REPORT | {"seed": 0}
     with (folder / "findings.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert (row["label"], row["ood"], row["volume_ml"], row["queries"]) == (
@@ -103,7 +104,7 @@ def test_a_new_result_replaces_the_older_one_and_nobody_elses_files(tmp_path):
     write(tmp_path, 1, ct=CT, preview=True)
     write(tmp_path, 2)
     assert sorted(contents(tmp_path)) == sorted([*ALWAYS, "notes.txt"]), "the older preview would lie"
-    assert json.loads((tmp_path / "report.json").read_text()) == {"seed": 2}
+    assert json.loads((tmp_path / "report.json").read_text()) == REPORT | {"seed": 2}
     labels = sitk.ReadImage(str(tmp_path / "segmentation.seg.nrrd"))
     assert np.array_equal(sitk.GetArrayFromImage(labels), result(2).labels)
 
@@ -199,6 +200,16 @@ def test_an_older_result_goes_without_anybody_elses_files(tmp_path):
     remove_results(tmp_path, "more.nrrd")
     remove_results(tmp_path / "absent")
     assert list(contents(tmp_path)) == ["notes.txt"]
+
+
+def test_files_of_somebody_else_are_never_replaced(tmp_path):
+    for name in ("scene.mrb", "report.json"):
+        (tmp_path / name).write_text("mine")
+    before = contents(tmp_path)
+    for attempt in (lambda: check_output(tmp_path, 1000), lambda: write(tmp_path), lambda: remove_results(tmp_path)):
+        with pytest.raises(InputError, match=r"holds scene\.mrb and report\.json, which no finished run"):
+            attempt()
+    assert contents(tmp_path) == before
 
 
 def test_a_report_that_json_cannot_hold_changes_nothing(tmp_path):

@@ -52,6 +52,15 @@ def test_what_one_patient_decides_on_has_no_interval():
     assert {"case_auc", "ood.maxquery.auroc"} < set(intervals([*many, *several]))
 
 
+def test_draws_without_inlier_voxels_have_no_localisation():
+    rare = [measured(f"o{i}", f"o{i}", 0.7, outlier_voxels=20) for i in range(2)]
+    for case in rare:  # only the outlier is labelled in them
+        for counts in case.counts.values():
+            counts.inlier[:] = 0
+    assert not any(name.startswith("ood") for name in figures(rare))
+    assert "dsc.liver" in intervals([*rare, measured("a", "a", 0.9)])
+
+
 def test_the_interval_of_many_patients_is_about_that_of_the_normal_distribution():
     values = np.linspace(0.5, 0.9, 20)
     low, high = intervals([measured(str(i), str(i), value) for i, value in enumerate(values)])["dsc.liver"]
@@ -67,6 +76,6 @@ def test_the_files_hold_every_figure_and_every_case(tmp_path):
     assert set(document["figures"]) == set(named)
     liver = document["figures"]["dsc.liver"]
     assert liver["value"] == pytest.approx(0.8) and 0.69 < liver["low"] < 0.8 < liver["high"] < 0.91
-    with (tmp_path / "new" / "cases.csv").open(encoding="utf-8", newline="") as file:
+    with (tmp_path / "new" / "evaluation_cases.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["case_score"] for row in rows] == ["-5.0", "-4.0", ""]

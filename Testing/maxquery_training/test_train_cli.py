@@ -176,7 +176,7 @@ def test_figures_are_those_of_test_patients_and_held_out_outliers(released):
     figures = json.loads((released / "figures" / "evaluation.json").read_text("utf-8"))["figures"]
     assert {"dsc.liver", "ood.maxquery.auroc", "ood.msp.fpr95", "case_auc"} <= set(figures)
     assert all(0 <= figure["value"] <= 1 for figure in figures.values())
-    with (released / "figures" / "cases.csv").open(encoding="utf-8", newline="") as file:
+    with (released / "figures" / "evaluation_cases.csv").open(encoding="utf-8", newline="") as file:
         outlier = {row["case"]: row["outlier"] for row in csv.DictReader(file)}
     assert outlier.pop("scan4") == "True" and list(outlier.values()) == ["False"]
 

@@ -14,7 +14,8 @@ from maxquery.findings import ood_regions
 from maxquery.labels import Label
 from maxquery.model_grid import ModelGrid
 from maxquery.organ import keep_organ
-from maxquery.prediction import PredictionParameters, RunLog, infer, silent
+from maxquery.prediction import PredictionParameters, RunLog, infer
+from maxquery.progress import silent
 from maxquery.search_region import search_region
 from maxquery_training.checkpoints import write_whole
 from maxquery_training.labelled_case import LabelledCase

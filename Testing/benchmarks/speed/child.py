@@ -22,7 +22,8 @@ from maxquery.calibration import CalibrationTable
 from maxquery.cli import main
 from maxquery.findings import find, search_box
 from maxquery.organ import keep_organ
-from maxquery.prediction import PredictionParameters, RunLog, infer, silent
+from maxquery.prediction import PredictionParameters, RunLog, infer
+from maxquery.progress import silent
 from maxquery.segment import peak_memory_mb
 from maxquery.volume import Grid, Volume
 
