@@ -45,7 +45,7 @@ __all__ = [
 
 # In the repository the models lie beside MaxQuerySegmentation/; in an installed extension beside maxquery/.
 _SHIPPED = tuple(folder / "Resources" / "Models" for folder in Path(__file__).resolve().parents[1:3])
-USER_MODELS = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "maxquery" / "models"
+USER_MODELS = Path(os.environ.get("XDG_DATA_HOME", os.path.expanduser("~/.local/share"))) / "maxquery" / "models"
 """Where a person's own models are found by name."""
 ROOTS = (*_SHIPPED, USER_MODELS)
 PICKLE_STARTS = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(1, 6)))
@@ -69,13 +69,19 @@ def list_bundles(roots: Iterable[Path] = ROOTS) -> dict[str, Path]:
 def find_bundle(name_or_path: str | Path, roots: Iterable[Path] = ROOTS) -> Path:
     """Where the bundle called `name_or_path` lies: a name in `roots`, else a folder or zip.
 
-    Raises InputError 'bundle-not-found'.
+    Raises InputError 'bundle-not-found', and 'bundle-ambiguous' where another bundle lies under that path.
     """
-    known = list_bundles(roots)
-    if str(name_or_path) in known:
-        return known[str(name_or_path)]
-    if Path(name_or_path).exists():
-        return Path(name_or_path)
+    known, path = list_bundles(roots), Path(name_or_path)
+    named = known.get(str(name_or_path))
+    if named is not None and (path / "bundle.json").is_file() and not path.samefile(named):
+        raise InputError(
+            "bundle-ambiguous", f"Two bundles are called '{name_or_path}': {named} and {path.absolute()}.",
+            "Give the path of the one that you mean.",
+        )  # fmt: skip
+    if named is not None:
+        return named
+    if path.exists():
+        return path
     raise InputError(
         "bundle-not-found",
         f"No bundle is called '{name_or_path}', and there is no such folder or zip.",

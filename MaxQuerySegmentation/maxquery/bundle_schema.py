@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA_VERSION = 1
+_MOST_SMOOTHING_MM = 50.0  # more would blur a whole liver
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,8 @@ def read_bundle(document: Json, queries: Json) -> Bundle:
 
 
 def _smoothing(item: Json) -> float:
-    if item.number() < 0:
-        item.fail("a number of mm, 0 or more")
+    if not 0 <= item.number() <= _MOST_SMOOTHING_MM:
+        item.fail(f"a number of mm from 0 to {_MOST_SMOOTHING_MM:g}")
     return item.number()
 
 

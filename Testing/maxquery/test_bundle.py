@@ -1,6 +1,7 @@
 """Model bundles: what is saved comes back, and what was there before is safe."""
 
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -99,7 +100,7 @@ def test_what_a_file_manager_leaves_behind_does_no_harm(bundle, folder):
     assert load_bundle(folder) == load_bundle(path) == bundle
 
 
-def test_a_bundle_is_found_by_name_and_by_path(folder, tmp_path):
+def test_a_bundle_is_found_by_name_and_by_path(folder, tmp_path, monkeypatch):
     root = tmp_path / "Models"
     root.mkdir()
     folder.rename(root / "liver")
@@ -111,6 +112,13 @@ def test_a_bundle_is_found_by_name_and_by_path(folder, tmp_path):
     }
     assert find_bundle("liver", [root]) == root / "liver"
     assert find_bundle(root / "liver", []) == root / "liver"
+    monkeypatch.chdir(root)
+    assert find_bundle("liver", [root]) == root / "liver", "the same one"
+    shutil.copytree(root / "liver", tmp_path / "here" / "liver")
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="Two bundles are called 'liver'"):
+        find_bundle("liver", [root])
+    assert find_bundle("./liver", [root]) == Path("liver")
     with pytest.raises(InputError, match=r"No bundle is called 'lung'.*Known by name: kidney, liver\."):
         find_bundle("lung", [root])
 

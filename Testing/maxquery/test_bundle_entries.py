@@ -75,7 +75,7 @@ def edit(folder: Path, path: str, value: object, file: str = "bundle.json") -> N
         ("query_distribution.tumour", 300, "query_distribution: expected 1…254 queries in all, found {"),
         ("calibration.values.3", 99.0, "calibration: the values do not ascend."),
         ("calibration.percents", [0, 100], "values do not match 2 percents."),
-        ("smoothing_mm", -1, "smoothing_mm: expected a number of mm, 0 or more, found -1."),
+        ("smoothing_mm", -1, "smoothing_mm: expected a number of mm from 0 to 50, found -1."),
         ("schema_version", 0, "schema_version: expected an integer of at least 1, found 0."),
     ],
 )
