@@ -1,6 +1,7 @@
 """The command `maxquery-train`: from images and masks on disk to a model and its figures."""
 
 import argparse
+import codecs
 import json
 import os
 import re
@@ -110,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     near_ood.add_argument("--work", type=Path, required=True, help="folder of nnU-Net's files and what was measured")
     near_ood.add_argument("--output", type=Path, required=True, help="folder for the report")
     near_ood.add_argument("--seeds", type=int, nargs="+", help="some of CONFIG's runs, such as one a process (all)")
-    near_ood.add_argument("--processes", type=int, default=2, help="that read and convert (%(default)s)")
+    near_ood.add_argument("--processes", type=_positive, default=2, help="that read and convert (%(default)s)")
     near_ood.add_argument("--progress", choices=("rich", "jsonl", "none"), default="rich", help="(%(default)s)")
     _add_device(near_ood)
     near_ood.set_defaults(run=_near_ood)
@@ -120,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, type=_dataset, help="nnU-Net's name for it: Dataset701_Liver")
     parser.add_argument("--work", type=Path, required=True, help="folder of nnU-Net's raw, preprocessed, results")
-    parser.add_argument("--processes", type=int, default=2, help="that read and convert (%(default)s)")
+    parser.add_argument("--processes", type=_positive, default=2, help="that read and convert (%(default)s)")
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +141,7 @@ def _positive(text: str) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> None:
+    from maxquery.interruption import sigterm_interrupts
     from maxquery_training.cohort import read_cohort
     from maxquery_training.label_scheme import read_label_scheme
     from maxquery_training.prepare import CaseReport, prepare
@@ -152,13 +154,15 @@ def _prepare(options: argparse.Namespace) -> None:
 
     if not options.labels.is_file():
         raise InputError("missing", f"There is no file {options.labels}.", "See --help for what it holds.")
-    scheme = read_label_scheme(options.labels.name, options.labels.read_bytes())
+    labels = options.labels.read_bytes().removeprefix(codecs.BOM_UTF8)  # as Windows' Notepad saves it
+    scheme = read_label_scheme(options.labels.name, labels)
     folder, cohort = _files(options).raw, read_cohort(options.source)
-    reports = prepare(
-        cohort, scheme, folder,
-        seed=options.seed, skip_faulty=options.skip_faulty, plant=options.plant, processes=options.processes,
-        advance=tell,
-    )  # fmt: skip
+    with sigterm_interrupts():
+        reports = prepare(
+            cohort, scheme, folder,
+            seed=options.seed, skip_faulty=options.skip_faulty, plant=options.plant, processes=options.processes,
+            advance=tell,
+        )  # fmt: skip
     count = Counter(report.set or "left out" for report in reports)
     print(", ".join(f"{name} {n}" for name, n in count.items()) + f" cases. Dataset in {folder}")
     if cohort.remark:
@@ -260,12 +264,14 @@ def _export(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from maxquery.bundle import find_bundle, load_bundle
     from maxquery.prediction import PredictionParameters
+    from maxquery.writing import check_folder
     from maxquery_training.evaluation import measure, scores_of, write_evaluation
     from maxquery_training.labelled_case import read_prepared
     from maxquery_training.prepare import OOD
 
     files = _files(options)
     _need(files.raw / "cases.json", "prepare")
+    check_folder(options.output)
     bundle = load_bundle(find_bundle(options.bundle))
     asked = [name for name in files.read_description()["labels"] if name != "ignore"]
     known = [label.name for label in bundle.labels]

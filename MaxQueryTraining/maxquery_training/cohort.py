@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def read_cohort(source: Path) -> Cohort:
     if not cohort.cases:
         raise InputError("no-case", f"{source} holds no case.", "See --help for the ways to name images and masks.")
     names = [case.case for case in cohort.cases]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = _repeated(names)
     if twice:
         raise InputError("case-twice", f"A case stands twice in {source.name}: {', '.join(twice)}.", "Name each once.")
     wrong = [name for name in names if not re.fullmatch(r"[\w.-]+", name)]
@@ -83,14 +84,18 @@ def _table(path: Path) -> Cohort:
         columns = reader.fieldnames or []
         image_columns = [c for c in columns if c == "image" or c.startswith("image:")]
         known = {"case", "patient", "mask", "outlier", *image_columns}
-        if not {"case", "mask"} <= set(columns) or not image_columns or set(columns) - known:
+        if not {"case", "mask"} <= set(columns) or not image_columns or set(columns) - known or _repeated(columns):
             raise InputError(
                 "table", f"{path.name} has the columns {', '.join(columns) or '(none)'}.",
                 "It needs case, mask and image (or image:PHASE for each phase); patient and outlier are optional.",
             )  # fmt: skip
-        cases = [_row(path, number, row, image_columns) for number, row in enumerate(reader, 2)]
+        cases = [_row(path, reader.line_num, row, image_columns) for row in reader]
     phases = tuple(c.partition(":")[2] or "CT" for c in image_columns)
     return Cohort(phases, tuple(cases))
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def _row(table: Path, number: int, row: dict, image_columns: list[str]) -> CaseFiles:
@@ -117,9 +122,10 @@ def _row(table: Path, number: int, row: dict, image_columns: list[str]) -> CaseF
 
 def _nnunet_folder(folder: Path) -> Cohort:
     images: dict[str, list[Path]] = {}
+    masks = _by_name(_images(folder / "labelsTr"))
     for path, name in _images(folder / "imagesTr"):
-        images.setdefault(re.sub(r"_\d{4}$", "", name), []).append(path)
-    masks = {name: path for path, name in _images(folder / "labelsTr")}
+        case = name if name in masks else re.sub(r"_\d{4}$", "", name)  # the Decathlon's names have no channel
+        images.setdefault(case, []).append(path)
     if len({len(paths) for paths in images.values()}) > 1:
         raise InputError("phases", f"The cases in {folder.name} have different numbers of channels.", "Complete them.")
     channels = max(map(len, images.values()), default=0)
@@ -129,12 +135,24 @@ def _nnunet_folder(folder: Path) -> Cohort:
 
 
 def _flat_folder(folder: Path) -> Cohort:
-    masks = {_MASK.sub("", name): path for path, name in _images(folder) if _MASK.search(name)}
-    images = {_IMAGE.sub("", name): path for path, name in _images(folder) if not _MASK.search(name)}
+    found = _images(folder)
+    masks = _by_name((path, _MASK.sub("", name)) for path, name in found if _MASK.search(name))
+    images = _by_name((path, _IMAGE.sub("", name)) for path, name in found if not _MASK.search(name))
     orphans = sorted(masks.keys() - images.keys())
     if orphans:
         raise InputError("no-image", f"{masks[orphans[0]].name} has no image beside it.", "Add it, or remove the mask.")
     return Cohort(("CT",), tuple(CaseFiles(n, n, (path,), masks.get(n)) for n, path in sorted(images.items())))
+
+
+def _by_name(found: Iterable[tuple[Path, str]]) -> dict[str, Path]:
+    """The file of each case. Raises InputError where two are of one."""
+    files: dict[str, Path] = {}
+    for path, case in found:
+        if case in files:
+            message = f"{files[case].name} and {path.name} both seem to be of the case {case}."
+            raise InputError("case-twice", message, "Leave one of them, or say in a table which is which.")
+        files[case] = path
+    return files
 
 
 def _images(folder: Path) -> list[tuple[Path, str]]:

@@ -20,8 +20,9 @@ def plan_and_preprocess(dataset_id: int, dataset_name: str, preset: Preset, proc
     cases = json.loads((Path(nnUNet_raw) / dataset_name / "cases.json").read_text("utf-8"))
     if not (cases["train"] and cases["val"]):
         found = f"{dataset_name} holds {len(cases['train'])} cases to train on and {len(cases['val'])} to validate on."
-        raise InputError("cases", found, "Prepare it from three or more patients without an outlier.")
+        raise InputError("cases", found, "Prepare it from three or more patients with labels and without an outlier.")
     preprocessed = Path(nnUNet_preprocessed) / dataset_name
+    (preprocessed / "splits_final.json").unlink(missing_ok=True)  # written last: without it nothing is planned
     extract_fingerprint_dataset(dataset_id, num_processes=processes, show_progress_bar=False)
     plan_experiment_dataset(
         dataset_id, overwrite_target_spacing=preset.spacing_zyx_mm, overwrite_plans_name=PLANS

@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from maxquery.errors import InputError, MaxQueryError
-from maxquery.reading import read_case
+from maxquery.reading import read_case, read_mask
 from maxquery.volume import Grid, whole_hu
 from maxquery_training.cohort import CaseFiles, Cohort
 from maxquery_training.label_scheme import ORGAN, OUTLIER, LabelScheme
@@ -23,6 +23,7 @@ from maxquery_training.split import split_patients
 
 OOD = "ood"
 FOLDERS = {"train": "Tr", "val": "Tr", "test": "Ts", OOD: "Ood"}  # imagesTr, labelsTr, …
+_STAGED = ("images", "labels")
 _GRID_TOLERANCE_MM = 0.05  # headers are often rounded
 
 
@@ -71,9 +72,12 @@ def prepare(
     if plant and len(cohort.phases) > 1:
         message = f"Lesions can be planted into one phase only; the cases have {len(cohort.phases)}."
         raise InputError("plant", message, "Prepare one phase, or plant nothing.")
+    _check_names(cohort, folder, plant)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=".prepare-", dir=folder.parent))
     try:
+        for kind in _STAGED:
+            (staged / kind).mkdir()
         reports = []
         with ProcessPoolExecutor(processes) as pool:
             for report in pool.map(partial(_convert, scheme=scheme, folder=staged), cohort.cases):
@@ -88,7 +92,7 @@ def prepare(
             raise _refusal("No case is left to train on.", "Mend the cases, or add some.", reports)
         unseen = _unseen_types(reports, scheme, plant)
         if unseen:
-            hint = "Give them values that the masks hold, plant them (--plant and \"plant\"), or leave them out."
+            hint = "Give them values that the masks hold; types may be planted (--plant and \"plant\") or left out."
             raise _refusal(f"No mask to train on holds {', '.join(unseen)}.", hint, reports)
         _arrange(staged, reports, len(cohort.phases))
         healthy = [r for r in reports if r.set and r.set != OOD and scheme.organ in r.volumes_ml]
@@ -104,11 +108,24 @@ def prepare(
     return reports
 
 
+def _check_names(cohort: Cohort, folder: Path, plant: int) -> None:
+    """Raises InputError where nnU-Net, or a companion with planted lesions, would take one thing for another."""
+    same_number = sorted(folder.parent.glob(f"{folder.name[:10]}_*"))
+    if same_number:
+        message = f"{same_number[0]} has the same number, and nnU-Net knows datasets by it."
+        raise InputError("dataset-exists", message, "Choose another number.")
+    names = {case.case for case in cohort.cases}
+    taken = sorted(names & {_companion(name, copy) for name in names for copy in range(plant)})
+    if taken:
+        message = f"The case {taken[0]} is called as a companion with planted lesions will be."
+        raise InputError("plant", message, "Rename it, or leave it out if it was planted before.")
+
+
 def _unseen_types(reports: list[CaseReport], scheme: LabelScheme, plant: int) -> list[str]:
-    """Types that the network could learn from no case."""
+    """The organ and the types that the network could learn from no case; lesions are planted into the organ."""
     seen = {name for report in reports if report.set == "train" for name in report.volumes_ml}
     planted = {scheme.type_of(label) for label in scheme.planted.values()} if plant else set()
-    return [name for name in scheme.types if name not in seen | planted]
+    return [name for name in (scheme.organ, *scheme.types) if name not in seen | planted]
 
 
 def _refusal(message: str, hint: str, reports: list[CaseReport]) -> InputError:
@@ -132,32 +149,26 @@ def _convert(files: CaseFiles, scheme: LabelScheme, folder: Path) -> CaseReport:
     if report.problems:
         return report
     for channel, array in enumerate(case.volume.array):
-        _write(folder / f"{files.case}_{channel:04d}.nii.gz", whole_hu(array), grid)
-    _write(folder / f"{files.case}.nii.gz", mask, grid)
+        _write(folder / "images" / f"{files.case}_{channel:04d}.nii.gz", whole_hu(array), grid)
+    _write(folder / "labels" / f"{files.case}.nii.gz", mask, grid)
     return report
 
 
 def _mask(files: CaseFiles, grid: Grid, scheme: LabelScheme, report: CaseReport) -> np.ndarray | None:
     """The mask in the model's labels; adds to the report's problems, warnings and volumes."""
     if files.mask is None:
+        report.warnings.append(f"No {scheme.organ} is labelled.")
         return np.zeros(grid.shape_zyx, np.uint8)
     try:
-        image = sitk.ReadImage(str(files.mask))
-    except RuntimeError:
-        report.problems.append(f"The mask {files.mask.name} is missing or cannot be read.")
+        array, own = read_mask(files.mask)
+    except MaxQueryError as error:
+        report.problems.append(f"The mask cannot be used: {error}")
         return None
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        report.problems.append(f"The mask is no 3D label map ({image.GetDimension()}D).")
-        return None
-    direction = np.reshape(image.GetDirection(), (3, 3))
-    own = Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), direction)
     if not own.same_as(grid, _GRID_TOLERANCE_MM):
         report.problems.append(
-            f"The mask does not lie on the image's grid: {own.size_xyz} voxels of {_mm(own)} mm from {_origin(own)}, "
-            f"the image {grid.size_xyz} of {_mm(grid)} mm from {_origin(grid)}."
+            f"The mask does not lie on the image's grid: {_described(own)}; the image {_described(grid)}."
         )
         return None
-    array = sitk.GetArrayFromImage(image)
     strange = [f"{value:g}" for value in np.unique(array) if value not in scheme.meaning]
     if strange:
         listed = ", ".join(map(str, sorted(scheme.meaning)))
@@ -177,7 +188,7 @@ def _mask(files: CaseFiles, grid: Grid, scheme: LabelScheme, report: CaseReport)
 def _plant(report_and_copy: tuple[CaseReport, int], scheme: LabelScheme, folder: Path, seed: int) -> CaseReport:
     """Writes a copy of a case with lesions of its own."""
     report, copy = report_and_copy
-    case, suffix = f"{report.case}_planted{copy:02d}", FOLDERS[report.set]
+    case, suffix = _companion(report.case, copy), FOLDERS[report.set]
     image = sitk.ReadImage(str(folder / f"images{suffix}" / f"{report.case}_0000.nii.gz"))
     mask = sitk.ReadImage(str(folder / f"labels{suffix}" / f"{report.case}.nii.gz"))
     hu, labels = plant_inliers(
@@ -190,6 +201,11 @@ def _plant(report_and_copy: tuple[CaseReport, int], scheme: LabelScheme, folder:
     return replace(report, case=case, volumes_ml=_volumes_ml(labels, grid, scheme))
 
 
+def _companion(case: str, copy: int) -> str:
+    """What a copy of a case, with planted lesions, is called."""
+    return f"{case}_planted{copy:02d}"
+
+
 def _volumes_ml(labels: np.ndarray, grid: Grid, scheme: LabelScheme) -> dict[str, float]:
     names = {ORGAN: scheme.organ, scheme.ignore: "ignore", OUTLIER: "outlier"}
     return {
@@ -199,12 +215,11 @@ def _volumes_ml(labels: np.ndarray, grid: Grid, scheme: LabelScheme) -> dict[str
     }
 
 
-def _mm(grid: Grid) -> str:
-    return " × ".join(f"{s:.3g}" for s in grid.spacing_xyz_mm)
-
-
-def _origin(grid: Grid) -> str:
-    return "(" + ", ".join(f"{o:.1f}" for o in grid.origin_lps_mm) + ")"
+def _described(grid: Grid) -> str:
+    spacing = " × ".join(f"{mm:.5g}" for mm in grid.spacing_xyz_mm)
+    origin = ", ".join(f"{mm:.1f}" for mm in grid.origin_lps_mm)
+    axes = ", ".join(f"{value:.4g}" for value in np.ravel(grid.direction))
+    return f"{grid.size_xyz} voxels of {spacing} mm from ({origin}), direction ({axes})"
 
 
 def _write(path: Path, array: np.ndarray, grid: Grid) -> None:
@@ -217,14 +232,20 @@ def _write(path: Path, array: np.ndarray, grid: Grid) -> None:
 
 
 def _deal_out(reports: list[CaseReport], scheme: LabelScheme, seed: int) -> None:
-    """Gives each usable case its set; one outlier case makes the whole patient one."""
+    """Gives each usable case its set; one outlier case makes the whole patient one.
+
+    Patients of whom nothing is labelled are dealt out on their own: no set must have to do with them alone.
+    """
     usable = [report for report in reports if not report.problems]
     outliers = {report.patient for report in usable if report.outlier}
-    types_of: dict[str, set[str]] = {r.patient: set() for r in usable if r.patient not in outliers}
+    found: dict[str, set[str]] = {r.patient: set() for r in usable if r.patient not in outliers}
     for report in usable:
-        if report.patient in types_of:
-            types_of[report.patient].update(set(report.volumes_ml) & set(scheme.types))
-    sets = split_patients(types_of, seed) | {OOD: sorted(outliers)}
+        if report.patient in found:
+            found[report.patient].update(set(report.volumes_ml) & {scheme.organ, *scheme.types})
+    sets = split_patients({p: names - {scheme.organ} for p, names in found.items() if names}, seed)
+    for name, patients in split_patients({p: names for p, names in found.items() if not names}, seed).items():
+        sets[name if sets[name] else "train"] += patients
+    sets[OOD] = sorted(outliers)
     set_of = {patient: name for name, patients in sets.items() for patient in patients}
     for report in usable:
         report.set = set_of[report.patient]
@@ -240,8 +261,11 @@ def _arrange(staged: Path, reports: list[CaseReport], channels: int) -> None:
             suffix = FOLDERS[report.set]
             for channel in range(channels):
                 name = f"{report.case}_{channel:04d}.nii.gz"
-                (staged / name).rename(staged / f"images{suffix}" / name)
-            (staged / f"{report.case}.nii.gz").rename(staged / f"labels{suffix}" / f"{report.case}.nii.gz")
+                (staged / "images" / name).rename(staged / f"images{suffix}" / name)
+            name = f"{report.case}.nii.gz"
+            (staged / "labels" / name).rename(staged / f"labels{suffix}" / name)
+    for kind in _STAGED:
+        (staged / kind).rmdir()
 
 
 def _describe(

@@ -16,7 +16,7 @@ from maxquery_training.label_scheme import OUTLIER, read_label_scheme
 from maxquery_training.prepare import prepare
 from maxquery_training.split import SHARES, split_patients
 
-from .phantoms import SCHEME, ct, mask, write_image
+from .phantoms import SCHEME, ct, mask, write_image, write_pairs
 
 OUTLIER_VALUE = 6
 RIGHT_TO_LEFT = (-1, 0, 0, 0, 1, 0, 0, 0, 1)
@@ -116,7 +116,7 @@ def test_each_case_that_cannot_be_used_is_named_and_nothing_is_written(tmp_path)
     assert "does not lie on the image's grid" in problems["moved"] and "(5.0, 0.0, 0.0)" in problems["moved"]
     assert "values without a meaning: 77" in problems["strange"]
     assert "not listed as one" in problems["unlisted"]
-    assert "nowhere.nii.gz is missing" in problems["absent"]
+    assert "There is no file nowhere.nii.gz" in problems["absent"]
     assert "label map" in problems["label_map"]
     assert list((tmp_path / "raw").iterdir()) == []
 
@@ -126,6 +126,74 @@ def test_each_case_that_cannot_be_used_is_named_and_nothing_is_written(tmp_path)
     with (folder / "cases.csv").open(encoding="utf-8", newline="") as file:
         listed = list(csv.DictReader(file))
     assert {row["case"] for row in listed if row["problems"]} == set(problems) - {"good"}
+
+
+@pytest.mark.parametrize("harm", ["cut", "zeros", "nan"])
+def test_a_damaged_mask_is_never_taken_for_one_without_tumours(tmp_path, harm):
+    write_image(tmp_path / "a_ct.nii.gz", ct())
+    if harm == "nan":
+        labels = mask(2).astype(np.float32)
+        labels[labels == 2] = np.nan
+        write_image(tmp_path / "a_seg.nii.gz", labels)
+    else:
+        path = tmp_path / ("a_seg.nii.gz" if harm == "cut" else "a_seg.mha")
+        image = sitk.GetImageFromArray(mask(2))
+        image.SetSpacing((2.0, 2.0, 3.0))
+        sitk.WriteImage(image, str(path), True)
+        content = path.read_bytes()
+        kept = len(content) * 6 // 10
+        path.write_bytes(content[:kept] + bytes(len(content) - kept if harm == "zeros" else 0))
+    with pytest.raises(InputError) as caught:
+        prepare(read_cohort(tmp_path), scheme(), tmp_path / "raw" / "Dataset001_Liver")
+    (problem,) = caught.value.reports[0].problems
+    assert problem.startswith("The mask cannot be used: ")
+
+
+def test_patients_without_labels_never_make_up_a_set(tmp_path):
+    rows = []
+    for number in range(5):
+        name = f"p{number}"
+        write_image(tmp_path / f"{name}.nii.gz", ct(number))
+        labels = write_image(tmp_path / f"{name}_seg.nii.gz", mask(2)) if number < 3 else ""
+        rows.append({"case": name, "image": f"{name}.nii.gz", "mask": labels})
+    of_one_type = scheme(SCHEME | {"types": [{"name": "HCC", "values": [2]}]})
+    for seed in range(4):
+        folder = tmp_path / f"seed{seed}" / "Dataset001_Liver"
+        reports = prepare(read_cohort(write_table(tmp_path, rows)), of_one_type, folder, seed=seed)
+        labelled = {report.set for report in reports if report.volumes_ml}
+        assert labelled == {"train", "val", "test"} == {report.set for report in reports}
+    assert all("No liver is labelled." in report.warnings for report in reports if not report.volumes_ml)
+
+
+def test_names_that_would_be_mistaken_are_refused(tmp_path):
+    pairs = write_pairs(tmp_path, (2, 3, 3))
+    (tmp_path / "Dataset001_Other").mkdir()
+    with pytest.raises(InputError, match="Dataset001_Other has the same number"):
+        prepare(read_cohort(pairs), scheme(), tmp_path / "Dataset001_Liver")
+    for kind in ("ct", "seg"):
+        (pairs / f"0_planted00_{kind}.nii.gz").write_bytes((pairs / f"0_{kind}.nii.gz").read_bytes())
+    with pytest.raises(InputError, match="0_planted00 is called as a companion"):
+        prepare(read_cohort(pairs), scheme(PLANTED), tmp_path / "Dataset002_Liver", plant=1)
+
+
+def test_a_name_that_ends_as_a_channels_does_is_a_name(tmp_path):
+    pairs = write_pairs(tmp_path, (2, 3, 3))
+    for kind in ("ct", "seg"):
+        (pairs / f"1_{kind}.nii.gz").rename(pairs / f"0_0000_{kind}.nii.gz")
+    folder = tmp_path / "Dataset001_Liver"
+    prepare(read_cohort(pairs), scheme(SCHEME | {"types": [{"name": "any", "values": [2, 3, 4]}]}), folder)
+    for number, name in enumerate(("0", "0_0000", "2")):
+        (image,), (labels,) = folder.glob(f"images*/{name}_0000.nii.gz"), folder.glob(f"labels*/{name}.nii.gz")
+        assert (sitk.GetArrayFromImage(sitk.ReadImage(str(image))) == ct(number)).all()
+        assert sitk.GetArrayFromImage(sitk.ReadImage(str(labels))).max() == 2
+
+
+@pytest.mark.parametrize("second", ["a_ct.nii.gz", "a_seg.nii.gz"])
+def test_two_files_of_one_case_are_refused(tmp_path, second):
+    for name in ("a.nii.gz", "a_label.nii.gz", second):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match="both seem to be of the case a"):
+        read_cohort(tmp_path)
 
 
 def test_a_type_that_no_mask_holds_is_refused_unless_it_is_planted(tmp_path):
@@ -177,19 +245,21 @@ def test_an_existing_dataset_is_left_alone(twelve_patients, tmp_path):
         prepare(read_cohort(twelve_patients), scheme(), folder)
 
 
-@pytest.mark.parametrize("layout", ["pairs", "nnunet", "decathlon"])
+@pytest.mark.parametrize("layout", ["pairs", "nnunet", "decathlon", "numbered"])
 def test_folders_of_the_usual_kinds_are_cohorts(tmp_path, layout):
-    for name in ("one", "two"):
+    names = ("amos_0001", "amos_0002") if layout == "numbered" else ("one", "two")
+    for name in names:
         image, label = {
             "pairs": (f"{name}_ct.nii.gz", f"{name}_seg.nii.gz"),
             "nnunet": (f"imagesTr/{name}_0000.nii.gz", f"labelsTr/{name}.nii.gz"),
             "decathlon": (f"imagesTr/{name}.nii.gz", f"labelsTr/{name}.nii.gz"),
+            "numbered": (f"imagesTr/{name}.nii.gz", f"labelsTr/{name}.nii.gz"),
         }[layout]
         for path in (tmp_path / image, tmp_path / label):
             path.parent.mkdir(exist_ok=True)
             path.touch()
     cohort = read_cohort(tmp_path)
-    assert [(case.case, case.patient) for case in cohort.cases] == [("one", "one"), ("two", "two")]
+    assert [(case.case, case.patient) for case in cohort.cases] == [(name, name) for name in names]
     assert all(len(case.images) == 1 and case.mask is not None for case in cohort.cases)
 
 
@@ -203,6 +273,8 @@ def test_folders_of_the_usual_kinds_are_cohorts(tmp_path, layout):
         ("case,image,mask\na,i,m\na,i,m\n", "A case stands twice in t.csv: a"),
         ("case,image,mask\n../a,i,m\n", "'../a' cannot be a file's name"),
         ("case,image,mask\n", "holds no case"),
+        ("case,image,image,mask\na,i,i,m\n", "has the columns case, image, image, mask"),
+        ("case,image,mask\n\n\na,i\n", "line 4: it has another number of fields"),
     ],
 )
 def test_a_table_says_where_it_is_wrong(tmp_path, text, message):
