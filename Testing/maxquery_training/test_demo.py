@@ -68,7 +68,7 @@ def test_a_ct_that_shows_no_liver_is_segmented_and_nothing_is_planted_not_even_e
     planted = tmp_path / "out" / "planted"
     planted.mkdir(parents=True)
     for name in ("report.json", "planted_ct.nrrd", "planted_mask.nrrd", "notes.txt"):
-        (planted / name).write_text("of another CT")
+        (planted / name).write_text('{"bundle": {}, "findings": []}')  # of another CT
     done = demo("--input", tmp_path / "ct.nii.gz", "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "No room to plant an outlier of 40 mm: no liver was found." in done.stdout
