@@ -13,11 +13,12 @@ from maxquery.errors import InputError, MachineError
 from maxquery.lattice import cut
 from maxquery.model_grid import ModelGrid
 from maxquery.network_run import build_network, check_channels, patient_input
+from maxquery.output_folder import check_output_file
 from maxquery.parameters import PredictionParameters
 from maxquery.progress import Report, silent
 from maxquery.volume import Volume
 from maxquery.windows import gaussian_weight
-from maxquery.writing import check_output_file, part_of
+from maxquery.writing import part_of
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ import torch
 import maxquery
 from maxquery.bundle import Bundle, weights_sha256
 from maxquery.calibration import AnomalyUnits
+from maxquery.output_folder import check_output
 from maxquery.prediction import PredictionParameters, RunLog, predict
 from maxquery.progress import Report, silent
 from maxquery.reading import read_case
 from maxquery.result import REPORT_FORMAT, Prediction
 from maxquery.volume import Volume
-from maxquery.writing import check_output, write_results
+from maxquery.writing import write_results
 
 
 @dataclass(frozen=True)

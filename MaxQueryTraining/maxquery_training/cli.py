@@ -263,8 +263,8 @@ def _export(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from maxquery.bundle import find_bundle, load_bundle
+    from maxquery.output_folder import check_folder
     from maxquery.prediction import PredictionParameters
-    from maxquery.writing import check_folder
     from maxquery_training.evaluation import measure, scores_of, write_evaluation
     from maxquery_training.labelled_case import read_prepared
     from maxquery_training.prepare import OOD

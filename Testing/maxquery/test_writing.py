@@ -15,9 +15,10 @@ from maxquery import writing
 from maxquery.calibration import CalibrationTable, in_units
 from maxquery.errors import InputError, MachineError
 from maxquery.labels import Label
+from maxquery.output_folder import check_output
 from maxquery.result import Finding, Prediction
 from maxquery.volume import Grid, Volume
-from maxquery.writing import check_output, discard_unfinished, remove_results, write_results
+from maxquery.writing import discard_unfinished, remove_results, write_results
 
 GRID = Grid((7, 6, 5), (0.8, 0.9, 2.5), (1.5, -2.25, 300.0), np.diag([1.0, -1.0, 1.0]))
 LABELS = (Label(0, "background", "background", (0, 0, 0)), Label(1, "Liver", "organ", (221, 130, 101)))
