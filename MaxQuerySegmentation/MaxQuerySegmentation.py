@@ -26,7 +26,8 @@ from MaxQuerySegmentationLib.anomaly_scale import UNITS
 from MaxQuerySegmentationLib.child import End, Progress
 from MaxQuerySegmentationLib.ct_input import fit, problem, show_as_abdomen, slice_centre
 from MaxQuerySegmentationLib.dependencies import about_first_run, ensure_packages
-from MaxQuerySegmentationLib.engine import DEVICES, QUALITIES, Engine, RunParameters, about_python
+from MaxQuerySegmentationLib.engine import Engine, about_python
+from MaxQuerySegmentationLib.engine_arguments import DEVICES, QUALITIES, RunParameters
 from MaxQuerySegmentationLib.findings_panel import FindingsPanel, jump_to
 from MaxQuerySegmentationLib.heatmap_panel import REGIONS, HeatmapPanel
 from MaxQuerySegmentationLib.inspector_panel import InspectorPanel
@@ -139,8 +140,8 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.addObserver(crosshair, crosshair.CursorPositionModifiedEvent, self.onCrosshairMoved)
         for event, handler in (
             (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose),
-            (slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose),
-            (slicer.mrmlScene.EndImportEvent, self.onSceneEndImport),
+            (slicer.mrmlScene.EndCloseEvent, self.onSceneReplaced),
+            (slicer.mrmlScene.EndImportEvent, self.onSceneReplaced),
             (slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded),
             (slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved),
         ):
@@ -173,11 +174,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._disconnect()
         self._show(None)
 
-    def onSceneEndClose(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    def onSceneEndImport(self, caller, event):
+    def onSceneReplaced(self, caller, event):
         if self.parent.isEntered:
             self.initializeParameterNode()
 

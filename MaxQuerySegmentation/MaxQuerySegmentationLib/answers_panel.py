@@ -12,7 +12,8 @@ from slicer.i18n import tr as _
 
 from MaxQuerySegmentationLib.ct_input import slice_centre
 from MaxQuerySegmentationLib.query_notes import QueryNotes
-from MaxQuerySegmentationLib.response_views import ResponseChart, ResponseViews
+from MaxQuerySegmentationLib.response_chart import ResponseChart
+from MaxQuerySegmentationLib.response_views import ResponseViews
 from MaxQuerySegmentationLib.result_nodes import ResultNodes
 
 _GROUPS = ("background", "organ", "tumour")

@@ -29,7 +29,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class End:
-    """How a run ended; of a failed one `message` says what was wrong, `hint` what to do, `details` all it printed."""
+    """How a run ended; of a failed one `message` says what was wrong, `hint` what to do, `details` what it printed."""
 
     outcome: Literal["done", "cancelled", "failed"]
     message: str = ""
@@ -139,7 +139,7 @@ class Child:
         if code == -9 or any(_CRASHED in line for line in self._errors):  # SIGKILL, which nothing here sent
             hint = "Most often the machine ran out of memory: close other programs, or crop the CT."
             return End("failed", "The engine was killed by the system, or crashed.", hint, details)
-        return End("failed", f"The engine stopped: {last}", "The details hold all it printed.", details)
+        return End("failed", f"The engine stopped: {last}", "The details hold what it printed last.", details)
 
     def _signal_tree(self, force: bool) -> None:
         process = self._process

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +13,6 @@ ENGINE_FOLDER = Path(__file__).resolve().parents[1]
 
 _ASKED = "import importlib.util as u, maxquery as m; print(m.__version__, u.find_spec('torch') is not None)"
 _ASKING_SECONDS = 30
-
-DEVICES, QUALITIES = ("auto", "cpu", "cuda", "mps"), ("fast", "accurate")
 
 
 @dataclass(frozen=True)
@@ -63,35 +61,3 @@ def about_python(python: Path, environment: Mapping[str, str]) -> str:
     if has_torch != "True":
         return _("maxquery {version} is installed there, but torch is not.").format(version=version)
     return _("maxquery {version} is installed there.").format(version=version)
-
-
-@dataclass(frozen=True)
-class RunParameters:
-    """What a person chooses about a run; the names are those of `maxquery segment`'s options."""
-
-    bundle: str = "liver-demo"
-    device: str = "auto"
-    quality: str = "fast"
-
-
-def segment_arguments(phases: Sequence[Path], output: Path, parameters: RunParameters) -> list[str]:
-    """The arguments of `maxquery segment` for one case; `phases` are its images, in the model's order.
-
-    >>> segment_arguments([Path("ct.nrrd")], Path("result"), RunParameters())[:3]
-    ['segment', 'ct.nrrd', '--output']
-    """
-    return [
-        "segment", *map(str, phases), "--output", str(output), "--bundle", parameters.bundle,
-        "--device", parameters.device, "--quality", parameters.quality, "--units", "raw", "--progress", "jsonl",
-    ]  # fmt: skip
-
-
-def responses_arguments(
-    phases: Sequence[Path], output: Path, parameters: RunParameters, centre_ras_mm: Sequence[float], size_mm: float
-) -> list[str]:
-    """The arguments of `maxquery responses` for a cube around a place in the CT."""
-    return [
-        "responses", *map(str, phases), "--output", str(output), "--bundle", parameters.bundle,
-        "--device", parameters.device, "--centre", *(f"{mm:.3f}" for mm in centre_ras_mm),
-        "--size", f"{size_mm:g}", "--progress", "jsonl",
-    ]  # fmt: skip

@@ -41,7 +41,7 @@ class FindingsPanel:
         table.itemChanged.connect(self._changed)
         table.cellClicked.connect(self._clicked)
 
-    def show(self, result: ResultNodes | None, query_name: Callable[[int], str] = str) -> None:
+    def show(self, result: ResultNodes | None, query_name: Callable[[int], str]) -> None:
         """Takes up another result, or none. `query_name`: what a query is called."""
         self._result = None  # nothing that changes now was changed by a person
         self.table.setSortingEnabled(False)

@@ -119,10 +119,23 @@ def load_result(scene, folder: Path, phases: list[Any], name: str, model: str) -
     """The files that `maxquery segment` left in `folder`, as nodes in a new subject hierarchy folder `name`.
 
     They lie where the CT lies, under its transform. Raises OSError, with nothing left in the scene, when a file
-    cannot be read.
+    cannot be read, or is of another version.
     """
-    ct = phases[0]
     made: list[Any] = []
+    try:
+        result = _read_nodes(scene, folder, phases, made)
+    except OSError:
+        for node in made:
+            scene.RemoveNode(node)
+        raise
+    _remember(result, name, model)
+    _show_over_ct(result)
+    _put_into_folder(scene, made, result.ct, name)
+    return result
+
+
+def _read_nodes(scene, folder: Path, phases: list[Any], made: list[Any]) -> ResultNodes:
+    """The nodes with what the files hold; each is in `made` as soon as it is in the scene."""
 
     def node(kind: str, role: str, title: str):
         new = scene.AddNewNodeByClass(kind, title)
@@ -130,55 +143,54 @@ def load_result(scene, folder: Path, phases: list[Any], name: str, model: str) -
         made.append(new)
         return new
 
-    try:
-        provenance = node("vtkMRMLTextNode", "provenance", _("Provenance"))
-        provenance.SetText((folder / "report.json").read_text("utf-8"))
-        if not _is_understood(provenance):
-            raise OSError(_("The engine is of another version than this extension: bring one of them up to date."))
-        raw = node("vtkMRMLScalarVolumeNode", "raw", _("Anomaly, raw"))
-        _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "anomaly.nrrd", raw)
-        anomaly = node("vtkMRMLScalarVolumeNode", "anomaly", _("Anomaly, {units}").format(units="percentile"))
-        _fill_with_percentiles(anomaly, raw, _calibration(provenance))
-        clusters = node("vtkMRMLLabelMapVolumeNode", "clusters", _("Query clusters"))
-        _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "clusters.nrrd", clusters)
-        segmentation = node("vtkMRMLSegmentationNode", "segmentation", _("Segmentation"))
-        _read(slicer.vtkMRMLSegmentationStorageNode(), folder / "segmentation.seg.nrrd", segmentation)
-        findings = node("vtkMRMLTableNode", "findings", _("Findings"))
-        _read(slicer.vtkMRMLTableStorageNode(), folder / "findings.csv", findings)
-        points = node("vtkMRMLMarkupsFiducialNode", "points", _("Finding positions"))
-        for finding in json.loads(provenance.GetText())["findings"]:
-            points.AddControlPoint(finding["centroid_ras_mm"], str(finding["id"]))
-        points.SetLocked(True)
-        points.SetFixedNumberOfControlPoints(True)  # the table's rows know them by their order
-        findings.SetLocked(True)
-    except OSError:
-        for new in made:
-            scene.RemoveNode(new)
-        raise
+    provenance = node("vtkMRMLTextNode", "provenance", _("Provenance"))
+    provenance.SetText((folder / "report.json").read_text("utf-8"))
+    if not _is_understood(provenance):
+        raise OSError(_("The engine is of another version than this extension: bring one of them up to date."))
+    raw = node("vtkMRMLScalarVolumeNode", "raw", _("Anomaly, raw"))
+    _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "anomaly.nrrd", raw)
+    anomaly = node("vtkMRMLScalarVolumeNode", "anomaly", _("Anomaly, {units}").format(units="percentile"))
+    _fill_with_percentiles(anomaly, raw, _calibration(provenance))
+    clusters = node("vtkMRMLLabelMapVolumeNode", "clusters", _("Query clusters"))
+    _read(slicer.vtkMRMLVolumeArchetypeStorageNode(), folder / "clusters.nrrd", clusters)
+    segmentation = node("vtkMRMLSegmentationNode", "segmentation", _("Segmentation"))
+    _read(slicer.vtkMRMLSegmentationStorageNode(), folder / "segmentation.seg.nrrd", segmentation)
+    findings = node("vtkMRMLTableNode", "findings", _("Findings"))
+    _read(slicer.vtkMRMLTableStorageNode(), folder / "findings.csv", findings)
+    findings.SetLocked(True)
+    points = node("vtkMRMLMarkupsFiducialNode", "points", _("Finding positions"))
+    for finding in json.loads(provenance.GetText())["findings"]:
+        points.AddControlPoint(finding["centroid_ras_mm"], str(finding["id"]))
+    points.SetLocked(True)
+    points.SetFixedNumberOfControlPoints(True)  # the table's rows know them by their order
+    return ResultNodes(phases, segmentation, anomaly, raw, clusters, findings, points, provenance)
 
-    segments = segmentation.GetSegmentation()
-    segmentation.SetAttribute(
+
+def _remember(result: ResultNodes, name: str, model: str) -> None:
+    """What a saved scene needs to know of the result, to find it again."""
+    segments, provenance = result.segmentation.GetSegmentation(), result.provenance
+    result.segmentation.SetAttribute(
         _SEGMENTS, "\n".join(segments.GetNthSegmentID(n) for n in range(segments.GetNumberOfSegments()))
     )
-    segmentation.CreateDefaultDisplayNodes()
-    # Outlines only: a fill would hide the heatmap.
-    segmentation.GetDisplayNode().SetVisibility2DFill(False)
-    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(ct)
-    anomaly.CreateDefaultDisplayNodes()
-    points.CreateDefaultDisplayNodes()
-    points.GetDisplayNode().SetGlyphScale(1.5)  # % of the view: a finding must not hide behind its mark
-    for new in (anomaly, raw, clusters, segmentation, points):
-        new.SetAndObserveTransformNodeID(ct.GetTransformNodeID())
-    result = ResultNodes(phases, segmentation, anomaly, raw, clusters, findings, points, provenance)
     for role in _ROLES:
         provenance.SetNodeReferenceID(f"MaxQuery.{role}", getattr(result, role).GetID())
     provenance.SetAttribute(_CASE, name)
     provenance.SetAttribute(_MODEL, model)
-    provenance.SetAttribute(_PHASES, str(len(phases)))
-    for number, phase in enumerate(phases):
+    provenance.SetAttribute(_PHASES, str(len(result.phases)))
+    for number, phase in enumerate(result.phases):
         provenance.SetNodeReferenceID(f"{_PHASES}.{number}", phase.GetID())
-    _put_into_folder(scene, made, ct, name)
-    return result
+
+
+def _show_over_ct(result: ResultNodes) -> None:
+    """Gives the nodes their displays, and puts them under the CT's transform."""
+    for node in (result.segmentation, result.anomaly, result.points):
+        node.CreateDefaultDisplayNodes()
+    # Outlines only: a fill would hide the heatmap.
+    result.segmentation.GetDisplayNode().SetVisibility2DFill(False)
+    result.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(result.ct)
+    result.points.GetDisplayNode().SetGlyphScale(1.5)  # % of the view: a finding must not hide behind its mark
+    for node in (result.anomaly, result.raw, result.clusters, result.segmentation, result.points):
+        node.SetAndObserveTransformNodeID(result.ct.GetTransformNodeID())
 
 
 def results_in(scene) -> list[ResultNodes]:

@@ -12,12 +12,11 @@ import pytest
 import maxquery
 from maxquery.cli import build_parser
 from MaxQuerySegmentationLib.child import Child, End, Progress
-from MaxQuerySegmentationLib.engine import (
+from MaxQuerySegmentationLib.engine import Engine, about_python
+from MaxQuerySegmentationLib.engine_arguments import (
     DEVICES,
     QUALITIES,
-    Engine,
     RunParameters,
-    about_python,
     responses_arguments,
     segment_arguments,
 )

@@ -9,7 +9,8 @@ import slicer
 from MaxQuerySegmentationLib.cluster_map import ClusterMap
 from MaxQuerySegmentationLib.query_notes import QueryNote, QueryNotes
 from MaxQuerySegmentationLib.query_usage import QueryUsage
-from MaxQuerySegmentationLib.response_views import ResponseChart, ResponseViews
+from MaxQuerySegmentationLib.response_chart import ResponseChart
+from MaxQuerySegmentationLib.response_views import ResponseViews
 
 GROUPS = ("background", "organ", "tumour", "tumour")
 
