@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TextIO
 
@@ -21,7 +21,7 @@ def json_reporter(stream: TextIO) -> Report:
     """One object a line: `{"stage", "fraction", "message"}`."""
 
     def report(stage: str, fraction: float, message: str) -> None:
-        _write(stream, {"stage": stage, "fraction": round(fraction, 4), "message": message})
+        write_line(stream, {"stage": stage, "fraction": round(fraction, 4), "message": message})
 
     return report
 
@@ -31,15 +31,15 @@ def report_end(style: Style, error: MaxQueryError | None, stream: TextIO) -> Non
     if style != "jsonl":
         return
     if error is None:
-        _write(stream, {"stage": "done", "fraction": 1.0, "message": ""})
+        write_line(stream, {"stage": "done", "fraction": 1.0, "message": ""})
         return
     stage = "cancelled" if error.code == "cancelled" else "failed"
     details = {"code": error.code, "message": error.message, "hint": error.hint}
-    _write(stream, {"stage": stage, "error": details})
+    write_line(stream, {"stage": stage, "error": details})
 
 
 @contextmanager
-def reporter(style: Style):
+def reporter(style: Style) -> Iterator[Report]:
     """The `Report` for a style. Bars go to stderr, so that stdout stays clean for programs."""
     if style == "jsonl":
         yield json_reporter(sys.stdout)
@@ -65,6 +65,7 @@ def reporter(style: Style):
                 bars.update(task, completed=1.0)
 
 
-def _write(stream: TextIO, line: dict) -> None:
+def write_line(stream: TextIO, line: dict) -> None:
+    """One JSON object, which whoever reads gets at once."""
     stream.write(json.dumps(line) + "\n")
     stream.flush()

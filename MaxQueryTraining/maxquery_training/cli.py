@@ -1,7 +1,6 @@
 """The command `maxquery-train`: from images and masks on disk to a model and its figures."""
 
 import argparse
-import codecs
 import json
 import os
 import re
@@ -48,79 +47,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="maxquery-train", description=__doc__)
     parser.add_argument("--traceback", action="store_true", help="print where an unexpected error came from")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    prepare = commands.add_parser(
-        "prepare", help="images and masks → a checked nnU-Net dataset, split by patient",
-        epilog=_LABELS_HELP, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    prepare.add_argument("source", type=Path, help="table or folder, see below")
-    prepare.add_argument("--labels", type=Path, required=True, help="JSON file, see below")
-    _add_dataset(prepare)
-    prepare.add_argument("--seed", type=int, default=0, help="of the split (%(default)s)")
-    prepare.add_argument("--plant", type=int, default=0, metavar="COPIES",
-                         help="companions of each case, with synthetic lesions (%(default)s)")  # fmt: skip
-    prepare.add_argument("--skip-faulty", action="store_true", help="leave out cases that cannot be used")
-    prepare.set_defaults(run=_prepare)
-
-    plan = commands.add_parser("plan", help="nnU-Net's planning and preprocessing, on the preset's grid")
-    _add_dataset(plan)
-    plan.add_argument("--preset", choices=PRESETS, default="paper-liver", help="numbers to use (%(default)s)")
-    plan.set_defaults(run=_plan)
-
-    train = commands.add_parser("train", help="both stages, each resumed where it was left")
-    _add_dataset(train)
-    _add_device(train)
-    train.add_argument("--stage", choices=("both", *STAGES), default="both", help="(%(default)s)")
-    train.add_argument("--backbone", type=Path, help="stock nnU-Net's checkpoint on these plans, to train none")
-    train.add_argument("--trust-backbone", action="store_true", help="load it though it could run code")
-    train.add_argument("--backbone-epochs", type=_positive, help="instead of the preset's")
-    train.add_argument("--joint-epochs", type=_positive, help="instead of the preset's")
-    train.add_argument("--seed", type=int, help="instead of the preset's")
-    train.add_argument("--progress", choices=("rich", "jsonl", "none"), default="rich", help="(%(default)s)")
-    train.add_argument("--tensorboard", action="store_true", help="curves for TensorBoard beside the checkpoints")
-    train.set_defaults(run=_train)
-
-    calibrate = commands.add_parser("calibrate", help="what known voxels of the validation patients score")
-    _add_dataset(calibrate)
-    _add_device(calibrate)
-    calibrate.set_defaults(run=_calibrate)
-
-    export = commands.add_parser("export", help="the trained, calibrated network as a bundle for 'maxquery segment'")
-    _add_dataset(export)
-    export.add_argument("--bundle", type=Path, required=True, help="folder for it; its name is the model's")
-    export.add_argument("--version", default="0.1.0", help="of the model (%(default)s)")
-    export.add_argument("--licence", required=True, help="of the weights, as the data allow")
-    export.add_argument("--data", required=True, help="what it learned from, in a sentence")
-    export.add_argument("--limits", required=True, help="what it must not be used for, and what it never saw")
-    export.add_argument("--description", default="", help="one line, for a list of models")
-    export.add_argument("--card", type=Path, help="a model card in Markdown (made of the above)")
-    export.set_defaults(run=_export)
-
-    evaluate = commands.add_parser("evaluate", help="figures on the test patients and the held-out outliers")
-    _add_dataset(evaluate)
-    _add_device(evaluate)
-    evaluate.add_argument("--bundle", required=True, help="a bundle's folder, zip or name")
-    evaluate.add_argument("--output", type=Path, required=True, help="folder for the tables")
-    evaluate.set_defaults(run=_evaluate)
-
-    benchmark = commands.add_parser("benchmark", help="the paper's tables, on data that you have")
-    kinds = benchmark.add_subparsers(required=True, metavar="BENCHMARK")
-    near_ood = kinds.add_parser("near-ood", help="outliers that look much like what was learned: Tables 1-4")
-    near_ood.add_argument("config", type=Path, help="JSON file: data, runs, networks; see Testing/benchmarks/near_ood")
-    near_ood.add_argument("--data", type=Path, required=True, help="folder that the files in CONFIG lie under")
-    near_ood.add_argument("--work", type=Path, required=True, help="folder of nnU-Net's files and what was measured")
-    near_ood.add_argument("--output", type=Path, required=True, help="folder for the report")
-    near_ood.add_argument("--seeds", type=int, nargs="+", help="some of CONFIG's runs, such as one a process (all)")
-    near_ood.add_argument("--processes", type=_positive, default=2, help="that read and convert (%(default)s)")
-    near_ood.add_argument("--progress", choices=("rich", "jsonl", "none"), default="rich", help="(%(default)s)")
-    _add_device(near_ood)
-    near_ood.set_defaults(run=_near_ood)
+    _add_prepare(commands)
+    _add_plan(commands)
+    _add_train(commands)
+    _add_calibrate(commands)
+    _add_export(commands)
+    _add_evaluate(commands)
+    _add_near_ood(commands)
     return parser
 
 
 def _add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, type=_dataset, help="nnU-Net's name for it: Dataset701_Liver")
     parser.add_argument("--work", type=Path, required=True, help="folder of nnU-Net's raw, preprocessed, results")
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=_positive, default=2, help="that read and convert (%(default)s)")
 
 
@@ -140,6 +82,22 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _add_prepare(commands) -> None:
+    prepare = commands.add_parser(
+        "prepare", help="images and masks → a checked nnU-Net dataset, split by patient",
+        epilog=_LABELS_HELP, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    prepare.add_argument("source", type=Path, help="table or folder, see below")
+    prepare.add_argument("--labels", type=Path, required=True, help="JSON file, see below")
+    _add_dataset(prepare)
+    prepare.add_argument("--seed", type=int, default=0, help="of the split (%(default)s)")
+    prepare.add_argument("--plant", type=int, default=0, metavar="COPIES",
+                         help="companions of each case, with synthetic lesions (%(default)s)")  # fmt: skip
+    prepare.add_argument("--skip-faulty", action="store_true", help="leave out cases that cannot be used")
+    _add_processes(prepare)
+    prepare.set_defaults(run=_prepare)
+
+
 def _prepare(options: argparse.Namespace) -> None:
     from maxquery.interruption import sigterm_interrupts
     from maxquery_training.cohort import read_cohort
@@ -154,8 +112,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
     if not options.labels.is_file():
         raise InputError("missing", f"There is no file {options.labels}.", "See --help for what it holds.")
-    labels = options.labels.read_bytes().removeprefix(codecs.BOM_UTF8)  # as Windows' Notepad saves it
-    scheme = read_label_scheme(options.labels.name, labels)
+    scheme = read_label_scheme(options.labels.name, options.labels.read_bytes())
     folder, cohort = _files(options).raw, read_cohort(options.source)
     with sigterm_interrupts():
         reports = prepare(
@@ -167,6 +124,14 @@ def _prepare(options: argparse.Namespace) -> None:
     print(", ".join(f"{name} {n}" for name, n in count.items()) + f" cases. Dataset in {folder}")
     if cohort.remark:
         print(cohort.remark)
+
+
+def _add_plan(commands) -> None:
+    plan = commands.add_parser("plan", help="nnU-Net's planning and preprocessing, on the preset's grid")
+    _add_dataset(plan)
+    plan.add_argument("--preset", choices=PRESETS, default="paper-liver", help="numbers to use (%(default)s)")
+    _add_processes(plan)
+    plan.set_defaults(run=_plan)
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -184,6 +149,22 @@ def _plan(options: argparse.Namespace) -> None:
 
         plan_and_preprocess(int(options.dataset[7:10]), options.dataset, preset, options.processes)
     print(f"Planned with the preset {options.preset}: {files.plans}. Next: maxquery-train train")
+
+
+def _add_train(commands) -> None:
+    train = commands.add_parser("train", help="both stages, each resumed where it was left")
+    _add_dataset(train)
+    _add_device(train)
+    train.add_argument("--stage", choices=("both", *STAGES), default="both", help="(%(default)s)")
+    train.add_argument("--backbone", type=Path, help="stock nnU-Net's checkpoint on these plans, to train none")
+    train.add_argument("--trust-backbone", action="store_true", help="load it though it could run code")
+    train.add_argument("--backbone-epochs", type=_positive, help="instead of the preset's")
+    train.add_argument("--joint-epochs", type=_positive, help="instead of the preset's")
+    train.add_argument("--seed", type=int, help="instead of the preset's")
+    train.add_argument("--progress", choices=("rich", "jsonl", "none"), default="rich", help="(%(default)s)")
+    train.add_argument("--tensorboard", action="store_true", help="curves for TensorBoard beside the checkpoints")
+    _add_processes(train)
+    train.set_defaults(run=_train)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -222,13 +203,20 @@ def _train(options: argparse.Namespace) -> None:
             print("The training had ended before, so nothing was done. To train anew, remove that folder.")
 
 
+def _add_calibrate(commands) -> None:
+    calibrate = commands.add_parser("calibrate", help="what known voxels of the validation patients score")
+    _add_dataset(calibrate)
+    _add_device(calibrate)
+    calibrate.set_defaults(run=_calibrate)
+
+
 def _calibrate(options: argparse.Namespace) -> None:
     files = _files(options)
     _need(files.plans, "plan")
-    set_folders(options.work, options.processes)
+    set_folders(options.work)
     from maxquery.prediction import PredictionParameters
     from maxquery_training.calibration import calibrate
-    from maxquery_training.labelled_case import read_prepared
+    from maxquery_training.prepared_case import read_prepared
     from maxquery_training.release import trained_bundle
 
     bundle = trained_bundle(files, name=options.dataset, licence="none", data="unsaid", limits="unsaid")
@@ -239,10 +227,23 @@ def _calibrate(options: argparse.Namespace) -> None:
     print(f"Calibrated. Tables in {files.calibration}")
 
 
+def _add_export(commands) -> None:
+    export = commands.add_parser("export", help="the trained, calibrated network as a bundle for 'maxquery segment'")
+    _add_dataset(export)
+    export.add_argument("--bundle", type=Path, required=True, help="folder for it; its name is the model's")
+    export.add_argument("--version", default="0.1.0", help="of the model (%(default)s)")
+    export.add_argument("--licence", required=True, help="of the weights, as the data allow")
+    export.add_argument("--data", required=True, help="what it learned from, in a sentence")
+    export.add_argument("--limits", required=True, help="what it must not be used for, and what it never saw")
+    export.add_argument("--description", default="", help="one line, for a list of models")
+    export.add_argument("--card", type=Path, help="a model card in Markdown (made of the above)")
+    export.set_defaults(run=_export)
+
+
 def _export(options: argparse.Namespace) -> None:
     files = _files(options)
     _need(files.calibration, "calibrate")
-    set_folders(options.work, options.processes)
+    set_folders(options.work)
     from maxquery.bundle import save_bundle
     from maxquery.calibration import CalibrationTable
     from maxquery_training.release import trained_bundle
@@ -261,13 +262,22 @@ def _export(options: argparse.Namespace) -> None:
     print(f"Bundle in {options.bundle}")
 
 
+def _add_evaluate(commands) -> None:
+    evaluate = commands.add_parser("evaluate", help="figures on the test patients and the held-out outliers")
+    _add_dataset(evaluate)
+    _add_device(evaluate)
+    evaluate.add_argument("--bundle", required=True, help="a bundle's folder, zip or name")
+    evaluate.add_argument("--output", type=Path, required=True, help="folder for the tables")
+    evaluate.set_defaults(run=_evaluate)
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from maxquery.bundle import find_bundle, load_bundle
     from maxquery.output_folder import check_folder
     from maxquery.prediction import PredictionParameters
     from maxquery_training.evaluation import measure, scores_of, write_evaluation
-    from maxquery_training.labelled_case import read_prepared
     from maxquery_training.prepare import OOD
+    from maxquery_training.prepared_case import read_prepared
 
     files = _files(options)
     _need(files.raw / "cases.json", "prepare")
@@ -295,6 +305,21 @@ def _evaluate(options: argparse.Namespace) -> None:
     if len({case.patient for case in cases}) < 2:
         print("One patient gives no intervals.")
     print(f"Tables in {options.output}")
+
+
+def _add_near_ood(commands) -> None:
+    benchmark = commands.add_parser("benchmark", help="the paper's tables, on data that you have")
+    kinds = benchmark.add_subparsers(required=True, metavar="BENCHMARK")
+    near_ood = kinds.add_parser("near-ood", help="outliers that look much like what was learned: Tables 1-4")
+    near_ood.add_argument("config", type=Path, help="JSON file: data, runs, networks; see Testing/benchmarks/near_ood")
+    near_ood.add_argument("--data", type=Path, required=True, help="folder that the files in CONFIG lie under")
+    near_ood.add_argument("--work", type=Path, required=True, help="folder of nnU-Net's files and what was measured")
+    near_ood.add_argument("--output", type=Path, required=True, help="folder for the report")
+    near_ood.add_argument("--seeds", type=int, nargs="+", help="some of CONFIG's runs, such as one a process (all)")
+    _add_processes(near_ood)
+    near_ood.add_argument("--progress", choices=("rich", "jsonl", "none"), default="rich", help="(%(default)s)")
+    _add_device(near_ood)
+    near_ood.set_defaults(run=_near_ood)
 
 
 def _near_ood(options: argparse.Namespace) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from maxquery_training.preset import PLANS
 
 
-def set_folders(work: Path, processes: int) -> None:
-    """Tells nnU-Net where its folders are; it reads the environment when it is imported."""
+def set_folders(work: Path, processes: int = 1) -> None:
+    """Tells nnU-Net, which reads the environment when it is imported, where its folders are and how many `processes`
+    may draw windows."""
     for name in ("raw", "preprocessed", "results"):
         (work / name).mkdir(parents=True, exist_ok=True)
         os.environ[f"nnUNet_{name}"] = str(work / name)

@@ -66,7 +66,8 @@ class TrainingJob:
         """Raises InputError for what can be seen before anything starts."""
         for name in ("labels", "work"):
             if getattr(self, name) is None:
-                raise InputError("argument", f"No {name} was given.", f"Set --{name}.")
+                kind = "file" if name == "labels" else "folder"
+                raise InputError("argument", f"--{name} is not set.", f"Give it a {kind}.")
         if self.table is None and self.folder is None:
             raise InputError("argument", "No cases were given.", "Set --table or --folder.")
         if not self.labels.is_file():
@@ -110,7 +111,7 @@ def run(job: TrainingJob, watcher: Watcher, say: Callable[[str], None]) -> Path:
     say("Calibrating on the validation patients")
     from maxquery.prediction import PredictionParameters
     from maxquery_training.calibration import calibrate
-    from maxquery_training.labelled_case import read_prepared
+    from maxquery_training.prepared_case import read_prepared
 
     bundle = trained_bundle(files, name=job.name, licence=job.licence, data=job.data, limits=job.limits)
     bundle = calibrate(bundle, read_prepared(files.raw, ("val",)), PredictionParameters(device=job.device))

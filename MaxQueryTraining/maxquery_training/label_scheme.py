@@ -1,5 +1,6 @@
 """What the values in a dataset's masks mean: organ, tumour types, outliers, and what teaches nothing."""
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -58,7 +59,7 @@ def read_label_scheme(file: str, content: bytes) -> LabelScheme:
     {0: 0, 1: 1, 2: 2, 3: 2, 4: 3, 9: 254}
     """
     try:
-        return _scheme(parse(file, content))
+        return _scheme(parse(file, content.removeprefix(codecs.BOM_UTF8)))  # as Windows' Notepad saves it
     except InputError as error:
         raise InputError("labels", error.message, "Mend that entry; see --help for an example.") from error
 

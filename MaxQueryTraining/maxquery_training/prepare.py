@@ -60,9 +60,9 @@ def prepare(
     organ, but for those in `imagesOod`, gets `plant` companions with synthetic lesions of the kinds in the scheme.
     `advance` hears of each case as it is done.
 
-    Raises InputError when a case has a problem (unless `skip_faulty` leaves it out), when none is left, when a type
-    is in none of them or when `folder` exists; then nothing is written. The reports of all cases are the error's
-    `reports`.
+    Raises InputError when a case has a problem (unless `skip_faulty` leaves it out), when none is left, when the organ
+    or a type is in none of the training cases, when `folder` exists, or another dataset of its number; then nothing is
+    written.
     """
     if folder.exists():
         raise InputError("dataset-exists", f"{folder} exists; it was left as it is.", "Remove it, or choose another.")
@@ -86,14 +86,14 @@ def prepare(
         _deal_out(reports, scheme, seed)
         faulty = [report for report in reports if report.problems]
         if faulty and not skip_faulty:
-            raise _refusal(f"{len(faulty)} of {len(reports)} cases cannot be used.",
-                           "Mend them, or leave them out (in a shell: --skip-faulty).", reports)  # fmt: skip
+            raise InputError("cases", f"{len(faulty)} of {len(reports)} cases cannot be used.",
+                             "Mend them, or leave them out (in a shell: --skip-faulty).")  # fmt: skip
         if not any(report.set == "train" for report in reports):
-            raise _refusal("No case is left to train on.", "Mend the cases, or add some.", reports)
+            raise InputError("cases", "No case is left to train on.", "Mend the cases, or add some.")
         unseen = _unseen_types(reports, scheme, plant)
         if unseen:
             hint = "Give them values that the masks hold; types may be planted (--plant and \"plant\") or left out."
-            raise _refusal(f"No mask to train on holds {', '.join(unseen)}.", hint, reports)
+            raise InputError("cases", f"No mask to train on holds {', '.join(unseen)}.", hint)
         _arrange(staged, reports, len(cohort.phases))
         healthy = [r for r in reports if r.set and r.set != OOD and scheme.organ in r.volumes_ml]
         copies = [(report, copy) for report in healthy for copy in range(plant)]
@@ -126,12 +126,6 @@ def _unseen_types(reports: list[CaseReport], scheme: LabelScheme, plant: int) ->
     seen = {name for report in reports if report.set == "train" for name in report.volumes_ml}
     planted = {scheme.type_of(label) for label in scheme.planted.values()} if plant else set()
     return [name for name in (scheme.organ, *scheme.types) if name not in seen | planted]
-
-
-def _refusal(message: str, hint: str, reports: list[CaseReport]) -> InputError:
-    error = InputError("cases", message, hint)
-    error.reports = reports
-    return error
 
 
 def _convert(files: CaseFiles, scheme: LabelScheme, folder: Path) -> CaseReport:

@@ -7,7 +7,7 @@ from maxquery.errors import InputError
 from maxquery_training.checkpoints import read_checkpoint
 from maxquery_training.export import bundle_labels, export
 from maxquery_training.folders import DatasetFiles
-from maxquery_training.labelled_case import read_prepared
+from maxquery_training.prepared_case import read_prepared
 from maxquery_training.stages import trained
 
 

@@ -1,15 +1,15 @@
 """Who follows a training run: a person (bars), a program (JSON lines), Slicer, TensorBoard."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TextIO
+
+from maxquery.progress import Style, json_reporter, write_line
 
 STAGES = ("backbone", "joint")
-Style = Literal["rich", "jsonl", "none"]
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,13 @@ class JsonLines(Watcher):
     """`{"stage", "fraction", "message"}` for each batch, an `Epoch`'s fields for each epoch, one object a line."""
 
     def __init__(self, stream: TextIO):
-        self.stream = stream
+        self.stream, self.report = stream, json_reporter(stream)
 
     def advance(self, stage: str, fraction: float, message: str) -> None:
-        self._write({"stage": stage, "fraction": round(fraction, 4), "message": message})
+        self.report(stage, fraction, message)
 
     def finish(self, epoch: Epoch) -> None:
-        self._write(asdict(epoch))
-
-    def _write(self, line: dict[str, Any]) -> None:
-        self.stream.write(json.dumps(line) + "\n")
-        self.stream.flush()
+        write_line(self.stream, asdict(epoch))
 
 
 class SlicerProgress(Watcher):
@@ -129,10 +125,10 @@ class TensorBoard(Watcher):
 
 
 @contextmanager
-def watcher(style: Style, stream: TextIO = sys.stdout) -> Iterator[Watcher]:
-    """The watcher for a style; bars go to stderr, lines for programs to `stream`."""
+def watcher(style: Style) -> Iterator[Watcher]:
+    """The watcher for a style; bars go to stderr, lines for programs to stdout."""
     if style == "jsonl":
-        yield JsonLines(stream)
+        yield JsonLines(sys.stdout)
     elif style == "none":
         yield Watcher()
     else:

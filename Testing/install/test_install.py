@@ -85,7 +85,7 @@ def test_the_installed_training_module_describes_its_panel_before_any_package_is
 def test_the_installed_training_module_has_its_own_package_and_the_engine(installed, tmp_path):
     script = str(installed / CLI_MODULES / "MaxQueryTraining.py")
     done = run(installed, tmp_path, "-c", f"{PACKAGES}runpy.run_path({script!r}, run_name='__main__')")
-    assert (done.returncode, done.stderr) == (2, "No labels was given. Set --labels.\n")
+    assert (done.returncode, done.stderr) == (2, "--labels is not set. Give it a file.\n")
 
 
 def test_no_library_file_passes_for_a_command_line_module():

@@ -10,12 +10,12 @@ import pytest
 from maxquery.errors import InputError
 from maxquery_training.cohort import read_cohort
 from maxquery_training.label_scheme import OUTLIER, read_label_scheme
-from maxquery_training.labelled_case import read_prepared
 from maxquery_training.near_ood.config import read_benchmark
 from maxquery_training.near_ood.data import Run
 from maxquery_training.near_ood.planted_data import PlantedCase
 from maxquery_training.near_ood.prepared_data import PreparedData
 from maxquery_training.prepare import prepare
+from maxquery_training.prepared_case import read_prepared
 from maxquery_training.preset import QUICK
 
 from .phantoms import training_case, write_pairs

@@ -1,5 +1,6 @@
 """From images and masks on disk to an nnU-Net dataset, with a word on every case that cannot be used."""
 
+import codecs
 import csv
 import json
 from pathlib import Path
@@ -110,9 +111,10 @@ def test_each_case_that_cannot_be_used_is_named_and_nothing_is_written(tmp_path)
     rows.append({"case": "label_map", "image": labels["good"], "mask": labels["good"]})
     cohort = read_cohort(write_table(tmp_path, rows))
     folder = tmp_path / "raw" / "Dataset001_Liver"
-    with pytest.raises(InputError, match="5 of 6 cases cannot be used") as caught:
-        prepare(cohort, scheme(), folder)
-    problems = {report.case: " ".join(report.problems) for report in caught.value.reports}
+    reports = []
+    with pytest.raises(InputError, match="5 of 6 cases cannot be used"):
+        prepare(cohort, scheme(), folder, advance=reports.append)
+    problems = {report.case: " ".join(report.problems) for report in reports}
     assert "does not lie on the image's grid" in problems["moved"] and "(5.0, 0.0, 0.0)" in problems["moved"]
     assert "values without a meaning: 77" in problems["strange"]
     assert "not listed as one" in problems["unlisted"]
@@ -143,9 +145,10 @@ def test_a_damaged_mask_is_never_taken_for_one_without_tumours(tmp_path, harm):
         content = path.read_bytes()
         kept = len(content) * 6 // 10
         path.write_bytes(content[:kept] + bytes(len(content) - kept if harm == "zeros" else 0))
-    with pytest.raises(InputError) as caught:
-        prepare(read_cohort(tmp_path), scheme(), tmp_path / "raw" / "Dataset001_Liver")
-    (problem,) = caught.value.reports[0].problems
+    reports = []
+    with pytest.raises(InputError):
+        prepare(read_cohort(tmp_path), scheme(), tmp_path / "raw" / "Dataset001_Liver", advance=reports.append)
+    (problem,) = reports[0].problems
     assert problem.startswith("The mask cannot be used: ")
 
 
@@ -298,6 +301,11 @@ def test_a_label_scheme_says_where_it_is_wrong(change, message):
     with pytest.raises(InputError) as caught:
         scheme(SCHEME | change)
     assert message in caught.value.message
+
+
+def test_a_label_scheme_may_begin_as_notepad_saves_it():
+    content = json.dumps(SCHEME).encode()
+    assert read_label_scheme("labels.json", codecs.BOM_UTF8 + content) == read_label_scheme("labels.json", content)
 
 
 @given(

@@ -90,7 +90,7 @@ def test_cases_become_a_model_that_the_segmentation_module_finds_by_name(tmp_pat
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        ([], "No labels was given. Set --labels."),
+        ([], "--labels is not set. Give it a file."),
         (["--labels", "absent.json", "--work", "w", "--folder", "f"], "There is no file absent.json."),
         (["--labels", __file__, "--work", "w"], "No cases were given. Set --table or --folder."),
         (["--labels", __file__, "--work", "w", "--folder", "f", "--processes", "0"], "Processes is 0."),

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from maxquery_training.near_ood.samples import Samples, samples_of
 from maxquery_training.stock import StockNet
 
-MEMBERS = 5  # the paper's
+MEMBERS = 5  # theirs
 
 
 class EnsembleNet(nn.Module):

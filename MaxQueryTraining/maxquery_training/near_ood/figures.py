@@ -87,7 +87,7 @@ def draw_query_maps(path: Path, bundle: Bundle, inlier: LabelledCase, outlier: L
 
 
 def draw_all_queries(path: Path, bundle: Bundle, case: LabelledCase, title: str) -> None:
-    """Figure 6: the responses of all queries on one slice."""
+    """Figure 6: all queries on one slice, but their responses; the paper's shows assignments (Eq. 3)."""
     ct, _, responses = query_slice(bundle, case)
     distribution = bundle.query_distribution
     groups = [distribution.group_of(q) for q in range(distribution.total)]

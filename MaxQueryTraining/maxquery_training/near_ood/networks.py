@@ -45,7 +45,7 @@ class Networks:
         self.bundle = plans_bundle(self.plans, self.labels, self.channels)
 
     def train(self, network: Network) -> None:
-        """To its end; what it goes on from first: the run's backbone, if it is built on that."""
+        """To its end, and first what it starts from, such as the run's backbone."""
         for part in self._parts(network):
             self._train(part)
 

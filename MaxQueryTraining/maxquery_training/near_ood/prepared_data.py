@@ -12,9 +12,9 @@ import SimpleITK as sitk
 
 from maxquery.errors import InputError
 from maxquery_training.label_scheme import BACKGROUND, ORGAN, OUTLIER
-from maxquery_training.labelled_case import PreparedCase, prepared_cases
 from maxquery_training.near_ood.data import Run
 from maxquery_training.prepare import FOLDERS, OOD
+from maxquery_training.prepared_case import PreparedCase, prepared_cases, read_document
 from maxquery_training.preset import Preset
 
 HELD_OUT = "held-out tumour"
@@ -41,7 +41,7 @@ class PreparedData:
 
     def write(self, raw: Path, run: Run, preset: Preset, processes: int) -> None:
         """Whole or not at all. Raises InputError for a type that is not there, or when nothing is left to train on."""
-        document, cases = (_read(self.source / name) for name in ("dataset.json", "cases.json"))
+        document, cases = (read_document(self.source / name) for name in ("dataset.json", "cases.json"))
         labels, lookup = relabelled(document["labels"], self.left_out)
         found = {
             case: self._outlier(case, FOLDERS[name], document) for name in FOLDERS for case in cases[name]
@@ -122,10 +122,6 @@ def _link(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8"))
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

@@ -155,7 +155,7 @@ class CompareNet(nn.Module):
 
 @dataclass(frozen=True)
 class SynthCP:
-    """1 − likeness where the network is less sure than `sure`, MSP elsewhere: the paper's filter."""
+    """1 − likeness where the network is less sure than `sure`, MSP elsewhere: their filter."""
 
     sure: float = 0.999
 

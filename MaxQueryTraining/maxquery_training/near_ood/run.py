@@ -13,13 +13,13 @@ from maxquery.anomaly import Score
 from maxquery.errors import InputError
 from maxquery.prediction import PredictionParameters
 from maxquery_training.folders import DatasetFiles
-from maxquery_training.labelled_case import PreparedCase, prepared_cases
 from maxquery_training.metrics import ScoreCounts
 from maxquery_training.near_ood.config import Benchmark, Network
 from maxquery_training.near_ood.data import Case, Run
 from maxquery_training.near_ood.measuring import PERCENTILES, Measured, measure
 from maxquery_training.near_ood.methods import SEGMENTERS, Fitted, scores_of
 from maxquery_training.near_ood.training_voxels import training_voxels
+from maxquery_training.prepared_case import PreparedCase, prepared_cases
 from maxquery_training.preset import Preset
 from maxquery_training.quiet import quiet
 from maxquery_training.watching import Watcher

@@ -9,7 +9,7 @@ from torch.nn import functional
 from maxquery_training.near_ood.training_voxels import Voxels
 from maxquery_training.stock import Logits
 
-_KERNEL, _SIGMA = 7, 1.0  # voxels; the paper's
+_KERNEL, _SIGMA = 7, 1.0  # voxels; theirs
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class StandardisedMaxLogit:
 
     Where two predicted classes meet, the score of what lies about is taken instead, from `width` voxels on
     both sides inwards (0: nowhere); then it is smoothed by a Gaussian whose taps lie `dilation` voxels apart (0: not).
-    Both are less than the paper's, whose images are larger.
+    Both are less than theirs, whose images are larger.
     """
 
     mean: Tensor
