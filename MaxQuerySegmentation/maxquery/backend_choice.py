@@ -21,9 +21,9 @@ def choose_backend(
 ) -> Backend:  # fmt: skip
     """OpenVINO for a CPU where it is installed and agrees with torch on the middle one of the `windows`; else torch.
 
-    Of few windows torch has computed the last before OpenVINO is ready to begin, the first time. `fast` lets the
-    hardware compute in 16 bit. Only the engine's own network is converted: what else answers as it
-    does may do what no graph holds. A backend that disagrees is not used, and `warnings` say so. Raises InputError for
+    Few windows are left to torch, which has done the last of them before OpenVINO, the first time, is ready. `auto`
+    converts no other network than a `MaxQueryNet`: another may do what no traced graph holds. `fast` lets the hardware
+    compute in 16 bit. A backend that disagrees is not used, and `warnings` say so. Raises InputError for
     an OpenVINO that was asked for with another device than the CPU, MachineError for one that is not installed, or
     disagrees.
     """

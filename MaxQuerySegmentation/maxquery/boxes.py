@@ -28,6 +28,13 @@ def grown(box: Box, more_zyx: Sequence[int], shape_zyx: Sequence[int]) -> Box:
     )
 
 
+def shifted(box: Box, outer: Box) -> Box:
+    """A box of what lies in `outer`, as one of the whole volume."""
+    return tuple(
+        slice(side.start + around.start, side.stop + around.start) for side, around in zip(box, outer, strict=True)
+    )
+
+
 def at_least(box: Box, least_zyx: Sequence[int], shape_zyx: Sequence[int]) -> Box:
     """Grown evenly to that size where it is smaller, as far as a volume of that shape goes.
 

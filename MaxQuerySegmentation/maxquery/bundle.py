@@ -1,9 +1,6 @@
 """Model bundles on the disk: found, loaded with everything checked, and saved whole or not at all.
 
-bundle = load_bundle(find_bundle("liver"))
-network = build(bundle.architecture)
-check_tensors(bundle.weights, network.state_dict())
-network.load_state_dict(bundle.weights)
+network = build_network(load_bundle(find_bundle("liver-demo")))  # maxquery.network_run
 """
 
 import hashlib

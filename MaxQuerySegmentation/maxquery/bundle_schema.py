@@ -71,10 +71,6 @@ class Bundle:
     model_card: str = ""
 
     @property
-    def organ_values(self) -> tuple[int, ...]:
-        return tuple(label.value for label in self.labels if label.role == "organ")
-
-    @property
     def tumour_values(self) -> tuple[int, ...]:
         return tuple(label.value for label in self.labels if label.role == "tumour")
 

@@ -79,10 +79,6 @@ class CalibrationTable:
     def _interpolate(self, raw: np.ndarray) -> np.ndarray:
         return np.interp(raw, self.values, self.percents, left=0, right=100)
 
-    def raw(self, percent: float) -> float:
-        """The raw score at `percent`, such as the threshold that a viewer draws."""
-        return float(np.interp(percent, self.percents, self.values))
-
     def to_json(self) -> dict[str, Any]:
         return {"percents": list(self.percents), "values": list(self.values)}
 

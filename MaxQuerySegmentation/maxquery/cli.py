@@ -7,9 +7,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from maxquery.errors import Cancelled, InputError, MachineError, MaxQueryError, unforeseen
 
+if TYPE_CHECKING:
+    from maxquery.progress import Report
+    from maxquery.segment import SegmentParameters
+
+T = TypeVar("T")
 DEFAULT_BUNDLE = "liver-demo"
 _READER_GONE = 141  # as a shell has it of a program that SIGPIPE ended before its work was done
 
@@ -25,7 +31,8 @@ def run_command(
 ) -> int:  # fmt: skip
     """Runs what `arguments` ask for, and says how it ended: people on stderr, programs on stdout.
 
-    Exit code 0, 2 for the input or arguments, 3 for the machine, 130 when cancelled, 141 when nobody reads.
+    Exit code 0; 1 for an error of ours, 2 for the input or arguments, 3 for the machine, 130 when cancelled, 141 when
+    nobody reads.
     `package_hint` says how a missing package is installed, `stopped` what Ctrl-C leaves behind.
     """
     if sys.stdout is None:  # closed by whoever started this
@@ -68,6 +75,8 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("ct", nargs="+", type=Path, help="CT file or DICOM folder; several are phases of one case")
     segment.add_argument("--output", type=Path, required=True, help="folder for the result")
     add_run_options(segment)
+    segment.add_argument("--scene", action="store_true", help="also write scene.mrb for 3D Slicer")
+    segment.add_argument("--preview", action="store_true", help="also write preview.png")
     segment.set_defaults(run=_segment)
 
     responses = commands.add_parser("responses", help="what every query answers around one place, for inspection")
@@ -106,20 +115,21 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--units", choices=("percentile", "minmax", "raw"), default="percentile",
                         help="of anomaly.nrrd (%(default)s)")  # fmt: skip
     parser.add_argument("--progress", choices=("rich", "jsonl", "none"), default="rich")
-    parser.add_argument("--scene", action="store_true", help="also write scene.mrb for 3D Slicer")
-    parser.add_argument("--preview", action="store_true", help="also write preview.png")
 
 
-def run_parameters(options: argparse.Namespace):
-    """`SegmentParameters` from the options that `add_run_options` added."""
+def run_parameters(options: argparse.Namespace) -> "SegmentParameters":
+    """From the options that `add_run_options` added, `preview` and `scene`."""
     from maxquery.prediction import PredictionParameters
     from maxquery.segment import SegmentParameters
 
-    prediction = PredictionParameters(options.device, options.quality, options.roi, options.locator, options.backend)
-    return SegmentParameters(prediction, options.units, options.preview, options.scene)
+    prediction = PredictionParameters(
+        device=options.device, quality=options.quality, roi=options.roi, locator=options.locator,
+        backend=options.backend,
+    )  # fmt: skip
+    return SegmentParameters(prediction, units=options.units, preview=options.preview, scene=options.scene)
 
 
-def cancellable(options: argparse.Namespace, discard: Callable[[], None], work):
+def cancellable(options: argparse.Namespace, discard: Callable[[], None], work: Callable[["Report"], T]) -> T:
     """Runs `work(report)` with progress as asked for; signals cancel it, and `discard` what it has half written."""
     from maxquery.interruption import run_cancellable
     from maxquery.progress import report_end, reporter

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import InputError
-from .itk_path import itk_path
-from .plausibility import checked_grid
-from .volume import Grid
+from maxquery.errors import InputError
+from maxquery.itk_path import itk_path
+from maxquery.plausibility import checked_grid
+from maxquery.volume import Grid
 
 TOLERANCE_MM = 0.1  # positions are often written with one decimal
 CT_IMAGE_STORAGE = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.2[^.\d]")

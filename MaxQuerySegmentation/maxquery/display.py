@@ -26,7 +26,7 @@ def heat_colours(count: int = 256) -> np.ndarray:
 
 
 def main_finding(findings: tuple[Finding, ...]) -> Finding | None:
-    """The finding to look at first: the largest OOD region, else the largest finding."""
+    """The finding to look at first: the largest that is OOD, else the largest."""
     ood = [finding for finding in findings if finding.ood]
     return max(ood or findings, key=lambda finding: finding.volume_ml, default=None)
 

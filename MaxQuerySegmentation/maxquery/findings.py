@@ -9,7 +9,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
-from maxquery.boxes import Box, bounding_box, grown
+from maxquery.boxes import Box, bounding_box, grown, shifted
 from maxquery.labels import Label
 from maxquery.result import Finding
 from maxquery.search_region import (
@@ -119,11 +119,7 @@ def _components(image: np.ndarray, least_voxels: float) -> Iterator[tuple[Box, n
     for number in range(1, len(statistics["voxel_counts"])):
         if statistics["voxel_counts"][number] >= least_voxels:
             box = statistics["bounding_boxes"][number]
-            shifted = tuple(
-                slice(side.start + start.start, side.stop + start.start)
-                for side, start in zip(box, outer, strict=True)
-            )
-            yield shifted, components[box] == number
+            yield shifted(box, outer), components[box] == number
 
 
 def _holds_ball(mask: np.ndarray, diameter_mm: float, spacing_xyz_mm: tuple[float, float, float]) -> bool:
@@ -138,7 +134,7 @@ def _holds_ball(mask: np.ndarray, diameter_mm: float, spacing_xyz_mm: tuple[floa
 def _finding(
     label: str, box: Box, mask: np.ndarray, percentile: np.ndarray, clusters: np.ndarray, grid: Grid
 ) -> Finding:
-    """A finding that has no number yet, and is not yet called OOD. The peak is the maximum."""
+    """A finding that has no number yet, and is not yet called OOD."""
     scores = percentile[box][mask]
     longest, perpendicular = diameters_mm(mask, grid.spacing_xyz_mm[:2])
     places = np.argwhere(mask)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .errors import InputError
+from maxquery.errors import InputError
 
 
 def itk_path(path: Path) -> str:

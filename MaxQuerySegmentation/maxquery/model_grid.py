@@ -78,8 +78,8 @@ class ModelGrid:
         """Slices `(C, y, x)` of the model's grid, as they come, to canonical slices `(C, Y, X)` of the input.
 
         Linear in all three axes, and constant beyond the grid's part. Holds two slices, whatever the size of the
-        input. Gives z and, of that slice, the part along y and x that lies between voxels which `shown` says `(y, x)`;
-        nothing of a slice without any.
+        input. Gives z and, of that slice, the part along y and x between voxels of which `shown` `(y, x)` is true; a
+        slice without any is left out.
         """
         (below, above, share), of_y, of_x = map(self._neighbours, range(3))
         z, before = 0, None
@@ -146,7 +146,7 @@ def _between(neighbours: Sequence[Tensor], hits: Tensor) -> slice:
 
 
 def _lerp(source: Tensor, dim: int, neighbours: Sequence[Tensor]) -> Tensor:
-    """`source`, of whose `dim` each index becomes what lies between two."""
+    """`source` interpolated along `dim`: each index of what comes out lies between two of its own."""
     below, above, share = (t.to(source.device) for t in neighbours)
     if not share.any():
         return source.index_select(dim, below)

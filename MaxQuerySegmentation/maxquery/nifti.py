@@ -12,8 +12,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from .errors import InputError
-from .plausibility import SHEAR, bad_spacing, not_finite
+from maxquery.errors import InputError
+from maxquery.plausibility import SHEAR, bad_spacing, not_finite
 
 HEADER_BYTES = 348
 CHUNK_BYTES = 1 << 22

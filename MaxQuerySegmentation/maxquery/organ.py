@@ -3,7 +3,7 @@
 import cc3d
 import numpy as np
 
-from maxquery.boxes import Box, bounding_box
+from maxquery.boxes import Box, bounding_box, shifted
 from maxquery.labels import Label
 
 # A liver of less than this is a false alarm, or a sliver at the edge of the scan that nobody can judge.
@@ -23,8 +23,7 @@ def largest_piece(inside: np.ndarray, voxel_ml: float) -> tuple[Box, np.ndarray]
     if sizes[largest - 1] * voxel_ml < LEAST_ORGAN_ML:
         return None
     within = statistics["bounding_boxes"][largest]
-    around = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(box, within, strict=True))
-    return around, pieces[within] == largest
+    return shifted(within, box), pieces[within] == largest
 
 
 def keep_organ(labels: np.ndarray, label_table: tuple[Label, ...], voxel_ml: float, warnings: list[str]) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .errors import InputError
-from .volume import Grid
+from maxquery.errors import InputError
+from maxquery.volume import Grid
 
 AIR_HU = -1024.0
 SPACING_MM = (0.05, 20.0)  # below: micro-CT or a wrong unit; above: a wrong unit

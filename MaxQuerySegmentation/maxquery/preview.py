@@ -233,7 +233,7 @@ def _summary(prediction: Prediction) -> str:
     score = prediction.case_score
     lines = ["Case score: none, no tumour found" if score is None
              else f"Case score: percentile {score.percentile:.1f} (raw {score.raw:.3g})"]
-    findings = sorted(prediction.findings, key=lambda finding: (not finding.ood, -finding.volume_ml))
+    findings = prediction.findings
     lines += [
         f"{finding.id}  {shorten(finding.label, 20, placeholder='…')}: {finding.volume_ml:.1f} ml, "
         f"{finding.longest_diameter_mm:.0f} × {finding.perpendicular_diameter_mm:.0f} mm, "

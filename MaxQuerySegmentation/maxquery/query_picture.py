@@ -1,4 +1,4 @@
-"""All queries side by side on one slice, as the paper's Fig. 6 has them: each one's responses over the CT."""
+"""All queries side by side on one slice, as in the paper's Fig. 6, but R over the CT, where it shows M (Eq. 3)."""
 
 from collections.abc import Sequence
 from pathlib import Path

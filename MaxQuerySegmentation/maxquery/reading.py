@@ -10,13 +10,13 @@ import numpy as np
 import psutil
 import SimpleITK as sitk
 
-from .dicom import find_ct_series
-from .errors import InputError, MachineError
-from .itk_path import itk_path
-from .nifti import check_nifti, truncated
-from .plausibility import check_hounsfield, checked_grid, clip_padding, extent_warnings, sheared
-from .text_header import check_compressed, check_spacing, data_file, most_voxel_bytes, not_placed
-from .volume import Grid, Volume
+from maxquery.dicom import find_ct_series
+from maxquery.errors import InputError, MachineError
+from maxquery.itk_path import itk_path
+from maxquery.nifti import check_nifti, truncated
+from maxquery.plausibility import check_hounsfield, checked_grid, clip_padding, extent_warnings, sheared
+from maxquery.text_header import check_compressed, check_spacing, data_file, most_voxel_bytes, not_placed
+from maxquery.volume import Grid, Volume
 
 FORMATS = {
     ".nii": "NIfTI", ".nii.gz": "NIfTI", ".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage",

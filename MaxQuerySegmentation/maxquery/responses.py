@@ -33,7 +33,7 @@ class Responses:
     weights_sha256: str
 
     def save(self, path: Path) -> None:
-        """As .npz, which nothing in can run code when it is read; R in 16 bit, as anomaly maps have it."""
+        """As .npz without pickles, so that reading it runs no code; R in 16 bit, as anomaly maps are."""
         with path.open("wb") as file:
             stored = {"values": self.values.astype(np.float16), "to_ras": self.to_ras}
             np.savez_compressed(file, **stored, weights_sha256=self.weights_sha256)

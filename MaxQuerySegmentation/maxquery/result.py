@@ -47,7 +47,8 @@ class Prediction:
     """Per voxel `(Z, Y, X)`: `labels` uint8, `anomaly` float16 or float32 (the bundle's score, raw), `clusters` uint8.
 
     `clusters` holds the owning query's index + 1, and 0 where none owns the voxel: no window was computed there, far
-    from the patient or, in a run around the organ, from that. `case_score` is None when no tumour is predicted.
+    from the patient or, in a run around the organ, from that. `findings`: OOD first, then the larger first.
+    `case_score` is None when no tumour is predicted.
     """
 
     grid: Grid

@@ -54,12 +54,11 @@ def write_scene(
     prediction: Prediction,
     files: SceneFiles,
     report: Mapping,
-    show_from_percentile: float = HEAT_RANGE[0],
     planted: str = "",
 ) -> None:
     """Write `path` (`.mrb`): CT, heatmap, segmentation, findings and how they came about.
 
-    `files` are packed as they are; of the heatmap nothing below `show_from_percentile` is drawn. The CT's
+    `files` are packed as they are; of the heatmap nothing below the lowest colour is drawn. The CT's
     first phase is stored in whole HU; its name says what was `planted` into it. Raises OSError when the file
     cannot be written whole.
     """
@@ -69,7 +68,7 @@ def write_scene(
         (data / "Anomaly.ctbl").write_text(_colour_file(), encoding="utf-8")
         (data / "Findings.mrk.json").write_text(_points_file(prediction.findings), encoding="utf-8")
         (data / "Findings.tsv").write_text(_table_file(prediction.findings), encoding="utf-8")
-        scene = _scene(prediction, report, show_from_percentile, planted)
+        scene = _scene(prediction, report, planted)
         with zipfile.ZipFile(path, "w") as bundle:
             text = ElementTree.tostring(scene, encoding="utf-8", xml_declaration=True)
             bundle.writestr(f"{path.stem}/{path.stem}.mrml", text, zipfile.ZIP_DEFLATED)
@@ -79,7 +78,7 @@ def write_scene(
                 bundle.write(file, f"{path.stem}/Data/{name}")
 
 
-def _scene(prediction: Prediction, report: Mapping, show_from_percentile: float, planted: str) -> Element:
+def _scene(prediction: Prediction, report: Mapping, planted: str) -> Element:
     scene = Element("MRML", version="Version5.0.0")
     grid = prediction.grid
     centre = first_look_ras_mm(prediction)
@@ -89,7 +88,7 @@ def _scene(prediction: Prediction, report: Mapping, show_from_percentile: float,
     _volume(scene, CT, name, CT_DISPLAY, CT_FILE, "CT.nrrd")
     _volume(scene, HEAT, "Anomaly percentile", HEAT_DISPLAY, HEAT_FILE, "Anomaly.nrrd")
     _volume_display(scene, CT_DISPLAY, "vtkMRMLColorTableNodeGrey", CT_WINDOW_HU)
-    _volume_display(scene, HEAT_DISPLAY, HEAT_COLOURS, (show_from_percentile, HEAT_RANGE[1]), overlay=True)
+    _volume_display(scene, HEAT_DISPLAY, HEAT_COLOURS, HEAT_RANGE, overlay=True)
     _segmentation(scene)
     _points(scene)
     _table(scene)

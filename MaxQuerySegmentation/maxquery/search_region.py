@@ -20,7 +20,7 @@ def search_region(
 ) -> np.ndarray:
     """`(Z, Y, X)` bool: `inside`, the organ and its tumours, closed, holes filled slice by slice, slightly dilated.
 
-    What lies outside is not the model's subject, however strange. It is closed by a radius of `closing_mm`,
+    What lies outside is not the model's subject, however strange. The region is closed by a radius of `closing_mm`,
     because a network often calls an outlier on the organ's rim background; bays up to about twice as wide are
     bridged. It grows by `dilation_mm`, as an outlier's own rim may bulge out of it. The morphology runs on voxels
     of about 2 mm, so its border is that coarse; voxels of `inside` always stay.

@@ -6,9 +6,9 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import InputError
-from .nifti import truncated
-from .plausibility import bad_spacing
+from maxquery.errors import InputError
+from maxquery.nifti import truncated
+from maxquery.plausibility import bad_spacing
 
 DATA_FILE = re.compile(rb"(?im)^(?:data ?file|ElementDataFile)\s*[:=]\s*(\S.*?)\s*$")
 SPACINGS = re.compile(rb"(?im)^(?:spacings|ElementSpacing|ElementSize)\s*[:=]\s*(.*?)\s*$")

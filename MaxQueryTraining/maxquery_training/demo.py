@@ -3,6 +3,14 @@
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from maxquery.bundle import Bundle
+    from maxquery.result import Prediction
+    from maxquery.volume import Volume
 
 DEFAULT_OUTLIER = "abscess"
 DIAMETER_MM = 40.0
@@ -40,7 +48,9 @@ def _run(options: argparse.Namespace) -> None:
         for folder in folders:
             discard_unfinished(folder, folder in made)
 
-    print(cancellable(options, discard, lambda report: _demo(options, report)))
+    told = cancellable(options, discard, lambda report: _demo(options, report))
+    if options.progress != "jsonl":
+        print(told)
 
 
 def _demo(options: argparse.Namespace, report) -> str:
@@ -54,6 +64,7 @@ def _demo(options: argparse.Namespace, report) -> str:
     from maxquery.segment import segment_volume
     from maxquery.writing import remove_results
     from maxquery_training.lesions.types import LESION_TYPES
+    from maxquery_training.metrics import dice
 
     report("sample", 0.0, "Reading the CT" if options.input else "Fetching the sample CT")
     bundle = load_bundle(find_bundle(options.bundle))
@@ -75,13 +86,15 @@ def _demo(options: argparse.Namespace, report) -> str:
     healthy, forbidden = prediction.labels == 1, prediction.labels > 1
     if sample is not None:
         organs = sitk.GetArrayFromImage(sitk.ReadImage(str(sample / "organs.nii.gz")))
-        parts.append(f"Liver Dice against the sample's automatic organ map: {_liver_dice(prediction, organs):.3f}")
+        overlap = dice(prediction.labels > 0, organs == LIVER)
+        parts.append(f"Liver Dice against the sample's automatic organ map: {overlap:.3f}")
         healthy, forbidden = organs == LIVER, None  # the same lesion whatever a model says of the CT
 
     lesion = LESION_TYPES[options.outlier].name.lower()
     planted = plant_into(case.volume, healthy, forbidden, options.outlier)
     if planted is None:
-        return "\n".join([*parts, "", f"No room to plant an outlier of {DIAMETER_MM:.0f} mm: no liver was found."])
+        why = "no liver was found, or none with room for it."
+        return "\n".join([*parts, "", f"No outlier of {DIAMETER_MM:.0f} mm was planted: {why}"])
     volume, mask = planted
     prediction, document = run(volume, PLANTED, lesion)
     write_planted(options.output / PLANTED, volume, mask, lesion)
@@ -90,7 +103,9 @@ def _demo(options: argparse.Namespace, report) -> str:
     return "\n".join([*parts, "", "Research use only. Not for diagnosis."])
 
 
-def plant_into(volume, healthy, forbidden, kind: str):
+def plant_into(
+    volume: "Volume", healthy: "np.ndarray", forbidden: "np.ndarray | None", kind: str
+) -> "tuple[Volume, np.ndarray] | None":
     """`(volume, mask)` with one lesion of `kind` in the `healthy` liver; None where there is no room."""
     import numpy as np
 
@@ -104,7 +119,7 @@ def plant_into(volume, healthy, forbidden, kind: str):
     return planted and (Volume(planted.image[None], volume.grid), planted.mask)
 
 
-def write_planted(folder: Path, volume, mask, lesion: str) -> None:
+def write_planted(folder: Path, volume: "Volume", mask: "np.ndarray", lesion: str) -> None:
     """The CT `(1, Z, Y, X)`, in whole HU as a scene has it, and the lesion's mask `(Z, Y, X)`."""
     from maxquery.nrrd import write_nrrd
     from maxquery.volume import whole_hu
@@ -113,7 +128,7 @@ def write_planted(folder: Path, volume, mask, lesion: str) -> None:
     write_nrrd(folder / MASK_FILE, mask.astype("uint8"), volume.grid, {"planted": lesion})
 
 
-def found(prediction, mask, volume, bundle) -> str:
+def found(prediction: "Prediction", mask: "np.ndarray", volume: "Volume", bundle: "Bundle") -> str:
     """One sentence: whether the planted lesion was found as out of distribution, and how much of it."""
     from maxquery.findings import ood_mask
 
@@ -127,8 +142,3 @@ def found(prediction, mask, volume, bundle) -> str:
         f"marked OOD, its mean anomaly percentile is {percentile[mask].mean():.1f}, and {tumour:.0%} of it is "
         "labelled a tumour of a known type."
     )
-
-
-def _liver_dice(prediction, organs) -> float:
-    ours, theirs = prediction.labels > 0, organs == LIVER
-    return 2.0 * float((ours & theirs).sum()) / float(ours.sum() + theirs.sum())

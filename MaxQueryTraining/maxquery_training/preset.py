@@ -9,7 +9,8 @@ PLANS, CONFIGURATION = "MaxQueryPlans", "3d_fullres"
 
 @dataclass(frozen=True)
 class Preset:
-    """Grid, network and schedule of both stages. The defaults are the paper's liver model (Sec. 4.1, 4.2).
+    """Grid, network and schedule of both stages. The defaults are the paper's liver model (Sec. 4.1, 4.2); what it does
+    not say (widths, the attention's weight, batches an epoch, the backbone's optimiser) is nnU-Net's or ours.
 
     `spacing_zyx_mm` and `patch_zyx` (voxels) set the grid; `features`, `strides`, `convolutions` describe
     the U-Net stage by stage as nnU-Net's plans do (None: as nnU-Net plans it). Epochs are nnU-Net's, of
@@ -86,11 +87,11 @@ def as_tuples(value: Any) -> Any:
 PAPER_LIVER = Preset()
 PAPER_PANCREAS = Preset(spacing_zyx_mm=(3.0, 0.419, 0.419), patch_zyx=(28, 192, 320))
 
-# A small network on a coarse grid, for a few CPU cores. The liver is not mirrored: where it
-# lies in the body is half of how a small network finds it, and so few large windows a batch; two of them, because
-# torch computes the coarser convolutions of a single one without oneDNN, which takes nearly as long. Lesions are a few
-# hundred voxels of a window, and faint beside fat and air: so weights (see `segmentation_loss`) and an optimiser whose
-# step does not depend on how faint a signal is.
+# A small network on a coarse grid, for a few CPU cores. The liver is not mirrored: where it lies in the body is half of
+# how a small network finds it. For the same reason a batch has few, large windows: two, as torch computes the coarser
+# convolutions of a single one without oneDNN, which takes nearly as long. Lesions are a few hundred voxels of a window,
+# and faint beside fat and air: so weights (see `segmentation_loss`) and an optimiser whose step does not depend on how
+# faint a signal is.
 QUICK = Preset(
     spacing_zyx_mm=(4.0, 3.0, 3.0),
     patch_zyx=(32, 80, 80),

@@ -146,7 +146,8 @@ class SupervisedLoss(nn.Module):
 
 
 class MaxQueryTrainer(BackboneTrainer):
-    """The joint stage: the backbone frozen at first, then at a tenth of the queries' rate (Sec. 4.2).
+    """The joint stage: the backbone frozen at first, then at `backbone_rate_factor` of the queries' rate (the paper: a
+    tenth, Sec. 4.2).
 
     It begins with `backbone_weights`, or with what `BackboneTrainer` left for the same plans.
     """

@@ -33,7 +33,6 @@ def test_a_bundle_comes_back_as_it_was_saved(bundle, folder):
     for name, tensor in bundle.weights.items():
         assert loaded.weights[name].dtype == tensor.dtype
         assert torch.equal(loaded.weights[name], tensor)
-    assert loaded.organ_values == (1,)
     assert loaded.tumour_values == (2,)
 
 

@@ -7,14 +7,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from maxquery.bundle import load_bundle, weights_sha256
+from maxquery.cli import build_parser, run_parameters
 from maxquery.errors import unforeseen
 from maxquery.interruption import run_cancellable
+from maxquery.parameters import PredictionParameters
+from maxquery.segment import SegmentParameters
 
 RESULT = ["anomaly.nrrd", "clusters.nrrd", "findings.csv", "report.json", "segmentation.seg.nrrd"]
 
@@ -170,6 +174,17 @@ def test_a_machine_without_memory_is_no_mistake_of_ours():
     assert unforeseen(RuntimeError(words)).code == "memory"
 
 
+def test_options_are_the_parameters_with_their_defaults_and_choices():
+    parser = build_parser()
+    assert run_parameters(parser.parse_args(["segment", "ct.nii", "--output", "out"])) == SegmentParameters()
+    (commands,) = parser._subparsers._group_actions
+    options = {option.dest: option.choices for option in commands.choices["segment"]._actions}
+    for kind in (PredictionParameters, SegmentParameters):
+        for name, of_type in get_type_hints(kind).items():
+            if get_args(of_type) and name in options:
+                assert set(options[name]) == set(get_args(of_type)), name
+
+
 def test_info_says_what_a_model_is_and_where_it_ends(tiny_model):
     done = run("info", tiny_model)
     assert done.returncode == 0
@@ -187,6 +202,7 @@ def test_a_reader_that_leaves_ends_the_run_without_a_word_as_in_any_shell(tiny_m
 def test_models_and_samples_can_be_listed():
     bundles, samples = run("bundles"), run("samples")
     assert (bundles.returncode, samples.returncode) == (0, 0)
+    assert "liver-demo" in bundles.stdout
     assert "abdomen" in samples.stdout
 
 

@@ -53,6 +53,16 @@ def test_a_block_begins_by_leaving_queries_what_they_are():
     assert torch.equal(block(queries, torch.randn(1, 6, 2, 4, 4))[0], queries)
 
 
+def test_eq_2_adds_to_each_query_what_its_cluster_gathered():
+    block = kmeans_attention.KMeansBlock(6, 16, heads=8, drop_path=0.0)
+    torch.nn.init.eye_(block.from_gathered.weight)
+    queries, pixels = torch.randn(1, 4, 16), torch.randn(1, 6, 2, 4, 4)
+    updated, logits = block(queries, pixels)
+    values = block.to_value(pixels).flatten(2).transpose(1, 2)
+    gathered = kmeans_attention.gather(kmeans_attention.assign(logits.flatten(2)), values)
+    torch.testing.assert_close(updated, queries + block.gathered_norm(gathered))
+
+
 def test_response_is_the_product_of_centre_and_pixel_feature():
     torch.manual_seed(0)
     centres, pixels = torch.randn(2, 5, 7), torch.randn(2, 7, 2, 3, 4)

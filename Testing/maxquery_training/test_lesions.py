@@ -7,7 +7,9 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
-from maxquery_training.lesions import ARBITRARY, INLIERS, LESION_TYPES, OUTLIERS, plant
+from maxquery_training.lesions.arbitrary import ARBITRARY
+from maxquery_training.lesions.planting import plant
+from maxquery_training.lesions.types import INLIERS, LESION_TYPES, OUTLIERS
 
 KINDS = [*LESION_TYPES, pytest.param(ARBITRARY, id=ARBITRARY.key)]
 SPACING = (3.0, 2.0, 2.0)

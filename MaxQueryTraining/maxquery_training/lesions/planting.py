@@ -16,15 +16,10 @@ _INSIDE = 0.85  # share of the lesion that must lie in the organ: the capsule cu
 
 @dataclass(frozen=True)
 class Planted:
-    """`image` (Z, Y, X) float32 HU, a new array; `mask` bool, the lesion in it.
-
-    `diameter_mm` is that of a ball of the lesion's volume, before the capsule or the image's edge cut it.
-    """
+    """`image` (Z, Y, X) float32 HU, a new array; `mask` bool, the lesion in it."""
 
     image: np.ndarray
     mask: np.ndarray
-    diameter_mm: float
-    centre_zyx: tuple[int, int, int]
 
 
 def plant(
@@ -41,8 +36,9 @@ def plant(
     """A copy of the CT with one lesion of type `kind`, one of `LESION_TYPES` by its key or any other.
 
     `image_hu` `(Z, Y, X)` HU, a whole CT or a patch of one; `organ` bool, healthy organ; `forbidden` bool,
-    voxels that must stay as they are, such as other lesions. Size and place are drawn where not given. Tissue
-    around is displaced, so the organ may bulge by a few mm, and the lesion with it.
+    voxels that must stay as they are, such as other lesions. Size and place are drawn where not given; `diameter_mm` is
+    that of a ball of the lesion's volume, before the capsule or the image's edge cut it. Tissue around is displaced, so
+    the organ may bulge by a few mm, and the lesion with it.
 
     None when there is no room: no organ, or in 24 random places (or the one given) more than 15 % of the
     lesion would lie outside the organ, more than half outside the image, or any of it in `forbidden`.
@@ -69,7 +65,7 @@ def plant(
     image[box], mask[box] = _grow(
         image[box], organ[box].astype(bool), kept, level[crop], local_axes, lesion, radius_mm, rng
     )
-    return Planted(image, mask, diameter_mm, centre)
+    return Planted(image, mask)
 
 
 def _grow(
