@@ -124,7 +124,9 @@ def _nnunet_folder(folder: Path) -> Cohort:
     images: dict[str, list[Path]] = {}
     masks = _by_name(_images(folder / "labelsTr"))
     for path, name in _images(folder / "imagesTr"):
-        case = name if name in masks else re.sub(r"_\d{4}$", "", name)  # the Decathlon's names have no channel
+        case = re.sub(r"_\d{4}$", "", name)
+        if case not in masks and name in masks:  # the Decathlon's names have no channel, and may end in a number
+            case = name
         images.setdefault(case, []).append(path)
     if len({len(paths) for paths in images.values()}) > 1:
         raise InputError("phases", f"The cases in {folder.name} have different numbers of channels.", "Complete them.")

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from maxquery.bundle import load_bundle, weights_sha256
 from maxquery.cli import build_parser, run_parameters
 from maxquery.errors import unforeseen
-from maxquery.interruption import run_cancellable
+from maxquery.interruption import run_cancellable, sigterm_interrupts
 from maxquery.parameters import PredictionParameters
 from maxquery.segment import SegmentParameters
 
@@ -145,6 +145,13 @@ def test_a_signal_stops_the_run_within_two_seconds_and_leaves_what_was_there(num
     assert process.returncode == 130
     assert json.loads(rest.splitlines()[-1])["stage"] == "cancelled"
     assert (tmp_path / "out").exists() == there and not list(tmp_path.glob("out/*"))
+
+
+def test_sigterm_is_an_interrupt_where_that_is_asked_for_and_only_there():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_run_hears_signals_before_it_loads_torch():

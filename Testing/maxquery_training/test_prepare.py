@@ -191,6 +191,15 @@ def test_a_name_that_ends_as_a_channels_does_is_a_name(tmp_path):
         assert sitk.GetArrayFromImage(sitk.ReadImage(str(labels))).max() == 2
 
 
+def test_a_channel_of_one_case_is_not_taken_for_another_of_that_name(tmp_path):
+    for name in ("imagesTr/a_0000", "imagesTr/a_0000_0000", "labelsTr/a", "labelsTr/a_0000"):
+        path = tmp_path / f"{name}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    found = {case.case: [path.name for path in case.images] for case in read_cohort(tmp_path).cases}
+    assert found == {"a": ["a_0000.nii.gz"], "a_0000": ["a_0000_0000.nii.gz"]}
+
+
 @pytest.mark.parametrize("second", ["a_ct.nii.gz", "a_seg.nii.gz"])
 def test_two_files_of_one_case_are_refused(tmp_path, second):
     for name in ("a.nii.gz", "a_label.nii.gz", second):
