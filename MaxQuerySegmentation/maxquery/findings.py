@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 import cc3d
 import numpy as np
-from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
@@ -127,8 +127,27 @@ def _holds_ball(mask: np.ndarray, diameter_mm: float, spacing_xyz_mm: tuple[floa
 
     So a single slice is enough where slices lie half a diameter apart, or more.
     """
-    to_outside_mm = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_xyz_mm[::-1])
-    return bool(2 * to_outside_mm.max() >= diameter_mm)
+    offsets = _ball(diameter_mm, spacing_xyz_mm)
+    reach = offsets.max(axis=0)
+    padded = np.pad(mask, [(voxels, voxels) for voxels in reach])
+    middles = mask.copy()
+    for start in reach + offsets:  # what is thin ends with the first, a distance map would measure it all
+        middles &= padded[tuple(slice(first, first + size) for first, size in zip(start, mask.shape, strict=True))]
+        if not middles.any():
+            return False
+    return True
+
+
+@cache
+def _ball(diameter_mm: float, spacing_xyz_mm: tuple[float, float, float]) -> np.ndarray:
+    """`(M, 3)`: steps (z, y, x) from a voxel to itself and all less than half a diameter away, the farthest first."""
+    spacing_zyx_mm = np.array(spacing_xyz_mm[::-1])
+    reach = np.ceil(diameter_mm / 2 / spacing_zyx_mm).astype(int)
+    steps = np.stack(np.meshgrid(*(np.arange(-voxels, voxels + 1) for voxels in reach), indexing="ij"), axis=-1)
+    steps = steps.reshape(-1, 3)
+    far_mm = np.linalg.norm(steps * spacing_zyx_mm, axis=1)
+    order = np.argsort(-far_mm, kind="stable")
+    return steps[order[(far_mm[order] < diameter_mm / 2) | (far_mm[order] == 0)]]
 
 
 def _finding(

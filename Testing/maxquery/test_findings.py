@@ -1,9 +1,11 @@
 """Findings: what is listed, how large it is, where it lies, and whether it is out of distribution."""
 
+import cc3d
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from maxquery.findings import FindingParameters, diameters_mm, find, ood_mask
+from maxquery.findings import FindingParameters, diameters_mm, find, ood_mask, ood_regions
 from maxquery.labels import Label
 from maxquery.search_region import search_region
 from maxquery.volume import Grid
@@ -158,6 +160,21 @@ def test_a_thin_sheet_of_heat_along_the_border_is_not_a_finding_but_a_lesion_in_
     assert case.find(minimum_thickness_mm=2.0)[0].label == "OOD region"
     case.percentile[ball(GRID, (30, 30, 22), 5)] = 99.9
     assert [finding.label for finding in case.find()] == ["OOD region"]
+
+
+@pytest.mark.parametrize("spacing_xyz_mm", [(0.8, 0.8, 2.5), (0.7, 0.7, 5.0), (1.0, 1.2, 2.0)])
+def test_a_region_is_thick_enough_where_its_map_of_distances_says_so(spacing_xyz_mm):
+    grid = Grid((60, 50, 40), spacing_xyz_mm, (0.0, 0.0, 0.0))
+    noise = np.random.default_rng(0).standard_normal(grid.shape_zyx)
+    suspicious = ndimage.gaussian_filter(noise, 2.0 / np.array(spacing_xyz_mm[::-1])) > 0.12
+    pieces, count = cc3d.connected_components(suspicious, connectivity=26, return_N=True)
+    depth_mm = ndimage.distance_transform_edt(np.pad(suspicious, 1), sampling=spacing_xyz_mm[::-1])[1:-1, 1:-1, 1:-1]
+    deepest_mm = ndimage.maximum(depth_mm, pieces, range(1, count + 1))
+    thick = [number for number, mm in enumerate(deepest_mm, start=1) if 2 * mm >= 5.0]
+    assert 0 < len(thick) < count
+    parameters = FindingParameters(minimum_volume_ml=0.0, minimum_thickness_mm=5.0)
+    found = [pieces[box][mask][0] for box, mask in ood_regions(suspicious, grid, parameters)]
+    assert found == thick
 
 
 def test_an_outlier_cut_by_the_last_slice_is_found():

@@ -64,7 +64,7 @@ class Neighbours:
         features = functional.normalize(output.features.float(), dim=1).movedim(1, -1)
         bank = self.bank.to(features)
         chunks = features.reshape(-1, features.shape[-1]).split(_CHUNK)
-        nearest = torch.cat([(chunk @ bank.T).topk(self.k, dim=1).values[:, -1] for chunk in chunks])
+        nearest = torch.cat([(chunk @ bank.T).topk(self.k, sorted=False).values.amin(dim=1) for chunk in chunks])
         return (2 - 2 * nearest).clamp(min=0).sqrt().reshape(features.shape[:-1])
 
 
