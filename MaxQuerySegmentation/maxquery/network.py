@@ -66,7 +66,10 @@ def cosine_response(centres: Tensor, pixels: Tensor, sharpness: float = 5.0) -> 
     only beside a centre, and its maximum can be compared. The lower the sharpness, the closer to its centre a pixel
     must lie before M is sure of it.
     """
-    return sharpness * query_response(functional.normalize(centres, dim=2), functional.normalize(pixels, dim=1))
+    # `functional.normalize(pixels, dim=1)`, but quicker on a CPU, its gradient above all.
+    pixels = pixels.contiguous()
+    per_length = pixels.square().sum(dim=1, keepdim=True).clamp(min=1e-24).rsqrt()
+    return query_response(sharpness * functional.normalize(centres, dim=2), pixels) * per_length
 
 
 RESPONSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"product": query_response, "cosine": cosine_response}
