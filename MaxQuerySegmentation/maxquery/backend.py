@@ -36,7 +36,8 @@ class WindowNet(nn.Module):
         return torch.cat(channels, dim=1), torch.cat(owners)
 
     def _answer(self, output: Output) -> Answer:
-        channels = torch.cat([output.segmentation[0], *(score(output) for score in self.scores)])
+        with torch.autocast(output.responses.device.type, enabled=False):  # a score may multiply matrices
+            channels = torch.cat([output.segmentation[0], *(score(output) for score in self.scores)])
         # On a CPU three times as fast as `argmax` is.
         return channels, output.responses[0].max(dim=0).indices.to(torch.uint8)
 

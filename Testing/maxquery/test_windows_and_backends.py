@@ -113,6 +113,25 @@ def test_the_default_may_compute_in_16_bit_where_a_cpu_has_instructions_for_it(n
     assert asked == [("bf16", "f32") if has_bfloat16 else ("f32",), ("f32",)]
 
 
+def test_logits_and_scores_are_in_32_bit_where_a_network_computes_in_16(probe):
+    class Whole(torch.nn.Module):  # not a few slices at a time
+        def __init__(self):
+            super().__init__()
+            self.network = tiny_network()
+
+        def forward(self, image):
+            return self.network(image)
+
+    def summed(output):
+        responses = output.responses.movedim(1, -1)
+        return responses @ torch.ones(responses.shape[-1])
+
+    for network in (tiny_network(), Whole()):
+        channels, _ = torch_backend(WindowNet(network, [summed]), CPU, torch.bfloat16).compute(probe)
+        for channel in channels:
+            assert len(channel.unique()) > 0.9 * channel.numel()  # in 16 bit most would be equal
+
+
 @needs_openvino
 @pytest.mark.parametrize("slow", ["bf16", "f32"])
 def test_of_two_precisions_the_faster_one_computes_and_is_kept(net, probe, cache, slow, monkeypatch):

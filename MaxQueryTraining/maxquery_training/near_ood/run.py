@@ -87,7 +87,7 @@ class BenchmarkRun:
         self, network: Network, module: torch.nn.Module, scores: dict[str, Score], of: Set,
         limits: dict[str, list[float]], say: Callable[[str], None],
     ) -> None:  # fmt: skip
-        parameters = PredictionParameters(device=self.device.type)
+        parameters = PredictionParameters(device=self.device.type, quality="accurate")
         for case in self.cases(of):
             if not self._has(network, case, scores):
                 say(f"{self.run.name}, {network.name}: {case.name}")

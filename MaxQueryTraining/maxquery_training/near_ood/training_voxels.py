@@ -16,7 +16,7 @@ from maxquery_training.labelled_case import LabelledCase, model_labels
 _A_LABEL = 2000  # voxels of each label in one window
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Voxels:
     """`features` `(M, C)`, `logits` `(M, K)`, `labels` `(M,)`, in an order drawn at random and rare labels more often
     than they occur; `shares` `(K,)`: how often they occur."""
