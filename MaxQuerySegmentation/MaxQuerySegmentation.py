@@ -28,13 +28,12 @@ from MaxQuerySegmentationLib.ct_input import fit, problem, show_as_abdomen, slic
 from MaxQuerySegmentationLib.dependencies import about_first_run, ensure_packages
 from MaxQuerySegmentationLib.engine import Engine, about_python
 from MaxQuerySegmentationLib.engine_arguments import DEVICES, QUALITIES, RunParameters
-from MaxQuerySegmentationLib.findings_panel import FindingsPanel, jump_to
-from MaxQuerySegmentationLib.heatmap_panel import REGIONS, HeatmapPanel
-from MaxQuerySegmentationLib.inspector_panel import InspectorPanel
+from MaxQuerySegmentationLib.heatmap_panel import REGIONS
 from MaxQuerySegmentationLib.installed_models import InstalledModel, installed_models
 from MaxQuerySegmentationLib.phase_selectors import PhaseSelectors
 from MaxQuerySegmentationLib.report_sentence import sentence
-from MaxQuerySegmentationLib.result_nodes import ResultNodes, first_ct, results_in
+from MaxQuerySegmentationLib.result_nodes import ResultNodes, first_ct
+from MaxQuerySegmentationLib.result_panel import ResultPanel
 from MaxQuerySegmentationLib.sample_data import NAME as SAMPLE
 from MaxQuerySegmentationLib.sample_data import register_sample_data
 from MaxQuerySegmentationLib.segment_run import ResponsesRun, SegmentRun
@@ -97,9 +96,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._parameters = None
         self._guiTag = None
         self._run: SegmentRun | ResponsesRun | None = None
-        self._result: ResultNodes | None = None
         self._asked: ResultNodes | None = None  # whose queries answer now
-        self._offered: list[ResultNodes] = []
         self._firstRun = ""
         self._region: vtkMRMLMarkupsROINode | None = None
 
@@ -110,10 +107,8 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
         self.logic = MaxQuerySegmentationLogic()
-        self.findings = FindingsPanel(self.ui.findingsTable)
-        self.heatmap = HeatmapPanel(self.ui)
         notes_folder = Path(slicer.app.slicerUserSettingsFilePath).parent / "MaxQuery" / "queries"
-        self.inspector = InspectorPanel(self.ui, notes_folder, self.heatmap.bring_back, self.onQueriesRenamed)
+        self.result = ResultPanel(self.ui, notes_folder, self.offerQueries, self._fail)
 
         self.phases = PhaseSelectors(self.ui.phasesFrame.layout(), self.onParametersModified)
         self.models: dict[str, InstalledModel] = {}
@@ -127,9 +122,6 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui.segmentButton.clicked.connect(self.onSegment)
         self.ui.cancelButton.clicked.connect(self.onCancel)
         self.ui.detailsButton.toggled.connect(self.ui.detailsText.setVisible)
-        self.ui.resultSelector.currentIndexChanged.connect(self.onResultChosen)
-        self.ui.copyButton.clicked.connect(self.onCopyFindings)
-        self.ui.exportButton.clicked.connect(self.onExportFindings)
         self.ui.responsesButton.clicked.connect(self.onAskQueries)
         self.ui.cropSelector.nodeAddedByUser.connect(self.onRegionAdded)
         self.ui.pythonPath.currentPathChanged.connect(self.onPythonChosen)
@@ -148,7 +140,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self.addObserver(slicer.mrmlScene, event, handler)
         self.ui.progressFrame.setVisible(False)
         self.ui.errorFrame.setVisible(False)
-        self._show(None)
+        self.result.show(None, None)
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -156,7 +148,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self._run.kill()
         for timer in (self.timer, self._soon):
             timer.stop()
-        self.heatmap.stop()
+        self.result.heatmap.stop()
         self._disconnect()
         self.removeObservers()
 
@@ -172,7 +164,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self._stopped()
         self._asked = None
         self._disconnect()
-        self._show(None)
+        self.result.show(None, None)
 
     def onSceneReplaced(self, caller, event):
         if self.parent.isEntered:
@@ -209,7 +201,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self._soon.start(0)
 
     def onNodeRemoved(self, caller, event):
-        if self._result is not None and not self._result.is_whole:  # a person took it away, or a part of it
+        if self.result.shown is not None and not self.result.shown.is_whole:  # a person took it away, or a part of it
             self._soon.start(0)
 
     def onSceneChanged(self):
@@ -252,10 +244,18 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         hint = why_not or self._firstRun
         self.ui.hintLabel.setText(hint)
         self.ui.hintLabel.setVisible(bool(hint) and self._run is None)
-        self._offer(self.ui.responsesButton, self._cannot_ask(), _ASK_TIP)
-        if self._result is None or self._result.ct is not chosen.ct:
+        self.offerQueries()
+        if self.result.shown is None or self.result.shown.ct is not chosen.ct:
             self.showResult()
-        self.heatmap.apply(chosen)
+        self.result.heatmap.apply(chosen)
+
+    def offerQueries(self):
+        self._offer(self.ui.responsesButton, self._cannot_ask(), _ASK_TIP)
+
+    def showResult(self):
+        """One of the CT that is chosen: on return where another module is open, or once a scene is all there."""
+        if self._parameters is not None and not slicer.mrmlScene.IsImporting():
+            self.result.follow(self._parameters)
 
     # The run
 
@@ -272,9 +272,9 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def _cannot_ask(self) -> str | None:
         if self._run is not None:
             return _("A run is under way.")
-        if self._result is None:
+        if self.result.shown is None:
             return _("There is no result to ask about: segment a CT first.")
-        return None if self._result.has_phases else _("The CT of this result was deleted.")
+        return None if self.result.shown.has_phases else _("The CT of this result was deleted.")
 
     def _problem(self) -> str | None:
         model = self.models.get(self._parameters.model)
@@ -299,7 +299,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def onAskQueries(self, checked=False):
         if self._cannot_ask() is None:  # the CT may just have gone
-            result, size_mm = self._result, self._parameters.cubeMm
+            result, size_mm = self.result.shown, self._parameters.cubeMm
             self._asked = result
             self._start(ResponsesRun, result.model, result.phases, slice_centre(result.ct), size_mm)
 
@@ -313,7 +313,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
                 self.tellOfFirstRun()
             self._run = self.logic.start(kind, phases, parameters, *what, python=python)
         except (OSError, RuntimeError, ImportError, subprocess.CalledProcessError) as error:
-            self._fail(End("failed", str(error)))
+            self._fail(str(error))
             return
         self.ui.progressFrame.setVisible(True)
         self.ui.progressBar.setValue(0)
@@ -348,95 +348,34 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def _ended(self, run: SegmentRun | ResponsesRun, end: End):
         try:
             if end.outcome == "done" and isinstance(run, ResponsesRun):
-                self.inspector.answers.take(self._asked, *run.load())
+                self.result.inspector.answers.take(self._asked, *run.load())
             elif end.outcome == "done":
                 parameters = self.logic.getParameterNode()
                 result = run.load(slicer.mrmlScene, parameters.replaceEarlier)
-                self._show(None)  # in favour of this one
+                self.result.show(None, None)  # in favour of this one
                 show_as_abdomen(result.ct)
                 parameters.ct = result.ct  # what is shown and what is chosen agree
                 if self.ui.keptFolder.currentPath:
                     run.keep_files(Path(self.ui.keptFolder.currentPath), result.name)
             elif end.outcome == "failed":
-                self._fail(end)
+                self._fail(f"{end.message} {end.hint}".strip(), end.details)
         except (OSError, ValueError) as error:
-            self._fail(End("failed", str(error), details=end.details))
+            self._fail(str(error), end.details)
         finally:
             self._asked = None
             run.discard()
         self.showResult()
         self.onParametersModified()
 
-    def _fail(self, end: End):
-        self.ui.errorLabel.setText(f"{end.message} {end.hint}".strip())
-        self.ui.detailsText.setPlainText(end.details)
+    def _fail(self, message: str, details: str = ""):
+        self.ui.errorLabel.setText(message)
+        self.ui.detailsText.setPlainText(details)
         self.ui.detailsButton.setChecked(False)
-        self.ui.detailsButton.setVisible(bool(end.details))
+        self.ui.detailsButton.setVisible(bool(details))
         self.ui.errorFrame.setVisible(True)
 
-    # The result
-
-    def showResult(self):
-        """One of the CT that is chosen, never the findings of another: what is on show, or the latest one."""
-        if self._parameters is None or slicer.mrmlScene.IsImporting():  # shown on return, or once all is there
-            return
-        of_ct = [result for result in results_in(slicer.mrmlScene) if result.ct is self._parameters.ct]
-        shown = self._result.id if self._result is not None else None
-        if shown is None or shown not in [result.id for result in of_ct]:
-            latest = of_ct[-1] if of_ct else None
-            if shown is not None or latest is not None:
-                self._show(latest)
-            if latest is not None and latest.report["findings"]:
-                jump_to(latest, 0)
-
-    def onResultChosen(self, index):
-        """An earlier one of the same CT, with what was ticked and written there."""
-        if self._offered[index].is_whole:
-            self._show(self._offered[index])
-        else:
-            self._offer_results()
-
-    def _offer_results(self):
-        """Those of the CT on show, the latest first, if there are several."""
-        shown, selector = self._result, self.ui.resultSelector
-        found = [] if shown is None else [each for each in results_in(slicer.mrmlScene) if each.ct is shown.ct]
-        self._offered = found[::-1]
-        selector.blockSignals(True)
-        selector.clear()
-        selector.addItems([result.name for result in self._offered])
-        selector.setCurrentIndex(next((i for i, each in enumerate(self._offered) if each.id == shown.id), -1))
-        selector.blockSignals(False)
-        selector.setVisible(len(self._offered) > 1)
-
-    def _show(self, result: ResultNodes | None):
-        self._result = result
-        self._offer_results()
-        for other in results_in(slicer.mrmlScene):  # one patient's outlines never lie over another's CT
-            other.set_visible(result is not None and other.id == result.id)
-        self._offer(self.ui.responsesButton, self._cannot_ask(), _ASK_TIP)
-        self.ui.resultFrame.setVisible(result is not None)
-        self.heatmap.show(result, self._parameters)
-        self.inspector.show(result)
-        self.onQueriesRenamed()
-        if result is not None:
-            self.ui.scoreLabel.setText(sentence(result.report))
-
-    def onQueriesRenamed(self):
-        self.findings.show(self._result, self.inspector.name)
-
     def onCrosshairMoved(self, caller, event):
-        self.inspector.answers.follow(caller)
-
-    def onCopyFindings(self, checked=False):
-        self.findings.copy()
-
-    def onExportFindings(self, checked=False):
-        path = qt.QFileDialog.getSaveFileName(self.ui.exportButton, _("Save findings"), "findings.csv", "CSV (*.csv)")
-        if path:
-            try:
-                self.findings.save(Path(path))
-            except OSError as error:
-                self._fail(End("failed", _("The findings were not saved: {error}").format(error=error)))
+        self.result.inspector.answers.follow(caller)
 
 
 class MaxQuerySegmentationLogic(ScriptedLoadableModuleLogic):
@@ -493,6 +432,6 @@ class MaxQuerySegmentationTest(ScriptedLoadableModuleTest):
         for threshold in (99.0, 90.0):
             panel.ui.heatRange.setValues(threshold, 100.0)
             self.assertEqual(result.anomaly.GetDisplayNode().GetLowerThreshold(), threshold)
-            volumes_ml.append(panel.heatmap.ood.volume_ml())
+            volumes_ml.append(panel.result.heatmap.ood.volume_ml())
         self.assertLess(*volumes_ml)
         self.delayDisplay("Test passed")

@@ -74,8 +74,8 @@ def test_one_click_brings_the_result_into_the_scene_and_the_panel(panel, ct_node
     run(panel)
     assert panel.ui.errorFrame.isHidden(), panel.ui.errorLabel.text()
     assert not panel.ui.resultFrame.isHidden()
-    assert panel._result.ct is ct_node and "ml" in panel.ui.scoreLabel.text()
-    assert len(panel.findings.rows()) == 1 + len(panel._result.report["findings"])
+    assert panel.result.shown.ct is ct_node and "ml" in panel.ui.scoreLabel.text()
+    assert len(panel.result.findings.rows()) == 1 + len(panel.result.shown.report["findings"])
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("maxquery-")], "the run's files are gone"
 
 
@@ -119,7 +119,7 @@ def test_only_the_region_is_segmented_if_there_is_one(panel, ct_node):
     panel._parameters.cropTo = region
     region.SetSizeWorld(40, 40, 40)
     run(panel)
-    assert panel._result.raw.GetImageData().GetDimensions() == (20, 20, 10)
+    assert panel.result.shown.raw.GetImageData().GetDimensions() == (20, 20, 10)
     centre = list(region.GetCenterWorld())
     region.SetCenterWorld(1000, 0, 0)
     assert not panel.ui.segmentButton.isEnabled()
@@ -146,7 +146,7 @@ def test_a_second_run_replaces_the_first_if_a_person_wants_it(panel):
     assert len(panel_results()) == 2
     panel.ui.replaceCheck.setChecked(True)
     run(panel)
-    assert panel_results() == [panel._result.name]
+    assert panel_results() == [panel.result.shown.name]
 
 
 def panel_results() -> list[str]:
@@ -185,8 +185,8 @@ def test_the_range_moves_heatmap_and_ood_segment(panel):
     volumes = []
     for threshold in (90.0, 99.9):
         panel.ui.heatRange.setValues(threshold, 100.0)
-        assert panel._result.anomaly.GetDisplayNode().GetLowerThreshold() == threshold
-        volumes.append(panel.heatmap.ood.volume_ml())
+        assert panel.result.shown.anomaly.GetDisplayNode().GetLowerThreshold() == threshold
+        volumes.append(panel.result.heatmap.ood.volume_ml())
     assert volumes[0] >= volumes[1]
     panel.ui.heatmapCheck.setChecked(False)
     layers = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
@@ -194,7 +194,7 @@ def test_the_range_moves_heatmap_and_ood_segment(panel):
 
 
 def test_surfaces_are_there_when_asked_for_and_follow_once_the_hand_rests(with_result):
-    panel, segments = with_result, with_result._result.segmentation.GetSegmentation()
+    panel, segments = with_result, with_result.result.shown.segmentation.GetSegmentation()
 
     def surface():
         return segments.GetSegment("MaxQuery_OOD").GetRepresentation("Closed surface")
@@ -212,11 +212,11 @@ def test_surfaces_are_there_when_asked_for_and_follow_once_the_hand_rests(with_r
 def test_another_unit_keeps_the_threshold_where_it_is(panel):
     run(panel)
     panel.ui.heatRange.setValues(97.0, 100.0)
-    before = panel.heatmap.ood.volume_ml()
+    before = panel.result.heatmap.ood.volume_ml()
     for units in ("raw", "minmax", "percentile"):
         panel.ui.unitsSelector.setCurrentText(units)
-        assert panel.heatmap.heatmap.volume.GetDisplayNode().GetLowerThreshold() == panel._parameters.threshold
-        assert panel.heatmap.ood.volume_ml() == pytest.approx(before, rel=0.02)
+        assert panel.result.heatmap.heatmap.volume.GetDisplayNode().GetLowerThreshold() == panel._parameters.threshold
+        assert panel.result.heatmap.ood.volume_ml() == pytest.approx(before, rel=0.02)
     assert panel._parameters.threshold == pytest.approx(97.0, abs=0.1)
 
 
@@ -267,7 +267,7 @@ def test_a_ct_that_is_moved_during_the_run_takes_its_result_along(panel, ct_node
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     ct_node.SetAndObserveTransformNodeID(transform.GetID())
     wait(panel, lambda: panel._run is None)
-    assert panel._result.segmentation.GetParentTransformNode() is transform
+    assert panel.result.shown.segmentation.GetParentTransformNode() is transform
 
 
 @pytest.fixture
@@ -300,9 +300,9 @@ def test_ticks_and_comments_are_kept_with_the_case(with_result):
     table.item(0, findings_panel.REVIEWED).setCheckState(host.QtCore.Qt.Checked)
     table.item(0, findings_panel.COMMENT).setText('ask for "MR"')
     table.item(1, findings_panel.SHOWN).setCheckState(host.QtCore.Qt.Unchecked)
-    assert not with_result._result.points.GetNthControlPointVisibility(1)
-    with_result._show(with_result._result)  # as after a reload
-    _, first, second = with_result.findings.rows()
+    assert not with_result.result.shown.points.GetNthControlPointVisibility(1)
+    with_result.result.show(with_result.result.shown, with_result._parameters)  # as after a reload
+    _, first, second = with_result.result.findings.rows()
     assert (first[findings_panel.REVIEWED], first[findings_panel.COMMENT]) == ("yes", 'ask for "MR"')
     assert (second[findings_panel.SHOWN], second[findings_panel.REVIEWED]) == ("", "")
 
@@ -311,7 +311,7 @@ def test_the_findings_go_to_the_clipboard_and_to_a_file(with_result, tmp_path):
     with_result.ui.copyButton.click()
     lines = host.QtWidgets.QApplication.clipboard().text().splitlines()
     assert len(lines) == 3 and lines[1].split("\t")[1:4] == ["1 OOD region", "yes", "2"]
-    with_result.findings.save(tmp_path / "findings.csv")
+    with_result.result.findings.save(tmp_path / "findings.csv")
     saved = (tmp_path / "findings.csv").read_text("utf-8-sig").splitlines()
     assert saved[2] == "yes,2 Cyst,,1,12,9,50,2 cyst wall,,"
 
@@ -323,9 +323,9 @@ def test_a_querys_name_is_shown_wherever_it_appears(with_result):
     ]  # fmt: skip
     table.item(3, inspector_panel.NAME).setText("rim")
     with_result.ui.clustersCheck.setChecked(True)
-    assert with_result._result.clusters.GetNodeReference("MaxQuery.Colours").GetColorName(4) == "rim"
-    assert with_result.findings.rows()[1][findings_panel.QUERY] == "3 rim"
-    with_result._show(with_result._result)
+    assert with_result.result.shown.clusters.GetNodeReference("MaxQuery.Colours").GetColorName(4) == "rim"
+    assert with_result.result.findings.rows()[1][findings_panel.QUERY] == "3 rim"
+    with_result.result.show(with_result.result.shown, with_result._parameters)
     assert table.item(3, inspector_panel.NAME).text() == "rim"
 
 
@@ -333,7 +333,7 @@ def test_one_query_is_left_when_it_alone_is_wanted(with_result):
     with_result.ui.clustersCheck.setChecked(True)
     with_result.ui.isolateCheck.setChecked(True)
     with_result.ui.queriesTable.selectRow(2)
-    colours, colour = with_result._result.clusters.GetNodeReference("MaxQuery.Colours"), [0.0] * 4
+    colours, colour = with_result.result.shown.clusters.GetNodeReference("MaxQuery.Colours"), [0.0] * 4
     visible = []
     for entry in range(1, 5):
         colours.GetColor(entry, colour)
@@ -348,19 +348,19 @@ def test_every_query_answers_around_the_views_centre_and_the_chart_follows_the_c
     wait(panel, lambda: panel._run is None)
     assert panel.ui.errorFrame.isHidden(), panel.ui.errorLabel.text()
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-    crosshair.SetCursorPositionRAS(slice_centre(panel._result.ct))
-    assert panel.inspector.answers.chart.chart.GetTitle().startswith("max R ")
+    crosshair.SetCursorPositionRAS(slice_centre(panel.result.shown.ct))
+    assert panel.result.inspector.answers.chart.chart.GetTitle().startswith("max R ")
     panel.ui.responseSelector.setCurrentText("tumour")
     layers = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
-    assert layers.GetForegroundVolumeID() == panel.inspector.answers.responses.volume.GetID()
+    assert layers.GetForegroundVolumeID() == panel.result.inspector.answers.responses.volume.GetID()
     panel.ui.sizeBox.setValue(60)  # nothing of the heatmap's
-    assert layers.GetForegroundVolumeID() == panel.inspector.answers.responses.volume.GetID()
+    assert layers.GetForegroundVolumeID() == panel.result.inspector.answers.responses.volume.GetID()
     panel.ui.responseSelector.setCurrentIndex(0)
-    assert layers.GetForegroundVolumeID() == panel._result.anomaly.GetID()
+    assert layers.GetForegroundVolumeID() == panel.result.shown.anomaly.GetID()
     panel.ui.responseSelector.setCurrentText("organ")
     panel.ui.heatRange.setValues(95.0, 100.0)
     assert panel.ui.responseSelector.currentIndex() == 0
-    assert layers.GetForegroundVolumeID() == panel._result.anomaly.GetID()
+    assert layers.GetForegroundVolumeID() == panel.result.shown.anomaly.GetID()
     assert panel.ui.pictureButton.isEnabled()
 
 
@@ -369,26 +369,26 @@ def test_answers_about_one_case_are_never_shown_over_another(panel):
     panel.ui.responsesButton.click()
     panel._parameters.ct = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6), np.int16), name="other patient")
     wait(panel, lambda: panel._run is None)
-    assert panel.inspector.answers.responses is None and "MaxQuery Venous" in panel.ui.inspectorLabel.text()
+    assert panel.result.inspector.answers.responses is None and "MaxQuery Venous" in panel.ui.inspectorLabel.text()
 
 
 def test_answers_of_a_network_that_was_trained_again_are_not_taken_for_the_old_ones(panel):
     run(panel)
-    report = panel._result.report
+    report = panel.result.shown.report
     report["bundle"]["weights_sha256"] = 64 * "0"
-    panel._result.provenance.SetText(json.dumps(report))
+    panel.result.shown.provenance.SetText(json.dumps(report))
     panel.ui.responsesButton.click()
     wait(panel, lambda: panel._run is None)
-    assert panel.inspector.answers.responses is None and "another network" in panel.ui.inspectorLabel.text()
+    assert panel.result.inspector.answers.responses is None and "another network" in panel.ui.inspectorLabel.text()
 
 
 def test_a_response_is_no_ct(panel, ct_node):
     run(panel)
     panel.ui.responsesButton.click()
     wait(panel, lambda: panel._run is None)
-    assert panel.inspector.answers.responses.volume.GetImageData() is None
+    assert panel.result.inspector.answers.responses.volume.GetImageData() is None
     panel.ui.responseSelector.setCurrentText("tumour")
-    assert panel.inspector.answers.responses.volume.GetImageData() is not None
+    assert panel.result.inspector.answers.responses.volume.GetImageData() is not None
     slicer.mrmlScene.RemoveNode(ct_node)
     assert first_ct(slicer.mrmlScene) is None
 
@@ -396,35 +396,35 @@ def test_a_response_is_no_ct(panel, ct_node):
 def test_two_cases_of_one_network_are_compared_and_of_two_networks_not(with_result, case_files):
     other_ct = slicer.util.addVolumeFromArray(np.zeros((20, 36, 40), np.int16), name="other patient")
     other = load_result(slicer.mrmlScene, case_files.folder, [other_ct], "Other", "test")
-    with_result._show(with_result._result)
+    with_result.result.show(with_result.result.shown, with_result._parameters)
     table = with_result.ui.queriesTable
     with_result.ui.compareSelector.setCurrentText("Other")
     assert table.item(1, inspector_panel.OTHER).text() == table.item(1, inspector_panel.VOLUME).text() != ""
     report = other.report
     report["bundle"]["weights_sha256"] = 64 * "0"
     other.provenance.SetText(json.dumps(report))
-    with_result._show(with_result._result)
+    with_result.result.show(with_result.result.shown, with_result._parameters)
     with_result.ui.compareSelector.setCurrentText("Other")
     assert table.item(1, inspector_panel.OTHER).text() == ""
 
 
 def test_notes_that_cannot_be_understood_are_put_aside_and_the_result_is_shown(with_result):
     with_result.ui.queriesTable.item(3, inspector_panel.NAME).setText("rim")
-    file = with_result.inspector.notes.file
+    file = with_result.result.inspector.notes.file
     file.write_text('{"9": {"name": "x", "colour": [0, 0, 0], "note": ""}}')
-    with_result._show(with_result._result)
+    with_result.result.show(with_result.result.shown, with_result._parameters)
     assert "there is no query 9" in with_result.ui.inspectorLabel.text()
     assert '"9"' in file.with_suffix(".unreadable").read_text() and not file.exists()
-    assert len(with_result.findings.rows()) == 3
+    assert len(with_result.result.findings.rows()) == 3
 
 
 def test_a_result_lives_on_when_a_person_deletes_one_of_its_segments(with_result, capsys):
-    segments = with_result._result.segmentation.GetSegmentation()
-    segments.RemoveSegment(with_result._result.organ_segment)
+    segments = with_result.result.shown.segmentation.GetSegmentation()
+    segments.RemoveSegment(with_result.result.shown.organ_segment)
     with_result._parameters.region = "everywhere"
     with_result._parameters.region = "organ"
-    with_result._show(with_result._result)
-    assert len(with_result.findings.rows()) == 3
+    with_result.result.show(with_result.result.shown, with_result._parameters)
+    assert len(with_result.result.findings.rows()) == 3
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -433,7 +433,7 @@ def test_what_needs_a_result_says_so_until_there_is_one(panel):
     assert panel.ui.responsesButton.toolTip() == "There is no result to ask about: segment a CT first."
     run(panel)
     assert panel.ui.responsesButton.isEnabled() and panel.ui.exportNotesButton.isEnabled()
-    slicer.mrmlScene.RemoveNode(panel._result.ct)
+    slicer.mrmlScene.RemoveNode(panel.result.shown.ct)
     panel.onParametersModified()
     assert panel.ui.responsesButton.toolTip() == "The CT of this result was deleted."
 
@@ -444,22 +444,22 @@ def test_a_run_that_ends_while_another_module_is_open_is_there_on_return(panel, 
     wait(panel, lambda: panel._run is None)
     assert panel.ui.errorFrame.isHidden(), panel.ui.errorLabel.text()
     panel.enter()
-    assert panel._result is not None and panel.heatmap.heatmap is not None
+    assert panel.result.shown is not None and panel.result.heatmap.heatmap is not None
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_findings_of_another_ct_are_never_shown(with_result, ct_node):
-    panel, shown = with_result, with_result._result.name
+    panel, shown = with_result, with_result.result.shown.name
     other = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6), np.int16), name="other patient")
     panel._parameters.ct = other
-    assert panel._result is None and panel.ui.resultFrame.isHidden()
+    assert panel.result.shown is None and panel.ui.resultFrame.isHidden()
     layers = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
     assert layers.GetForegroundVolumeID() is None
     (result,) = results_in(slicer.mrmlScene)
     assert not result.segmentation.GetDisplayVisibility() and not result.points.GetDisplayVisibility()
     panel._parameters.ct = ct_node
     assert result.segmentation.GetDisplayVisibility() and result.points.GetDisplayVisibility()
-    assert panel._result.name == shown and not panel.ui.resultFrame.isHidden()
+    assert panel.result.shown.name == shown and not panel.ui.resultFrame.isHidden()
 
 
 def test_an_earlier_result_of_the_same_ct_can_be_shown_again(with_result, case_files, ct_node):
@@ -467,16 +467,16 @@ def test_an_earlier_result_of_the_same_ct_can_be_shown_again(with_result, case_f
     assert selector.isHidden(), "there is one result"
     table.item(0, findings_panel.COMMENT).setText("of the first")
     load_result(slicer.mrmlScene, case_files.folder, [ct_node], "MaxQuery Venous (2)", "test")
-    with_result._show(results_in(slicer.mrmlScene)[-1])
-    assert not selector.isHidden() and selector.currentText() == with_result._result.name == "MaxQuery Venous (2)"
-    assert with_result.findings.rows()[1][findings_panel.COMMENT] == ""
+    with_result.result.show(results_in(slicer.mrmlScene)[-1], with_result._parameters)
+    assert not selector.isHidden() and selector.currentText() == with_result.result.shown.name == "MaxQuery Venous (2)"
+    assert with_result.result.findings.rows()[1][findings_panel.COMMENT] == ""
     selector.setCurrentText("MaxQuery Venous")
-    assert with_result._result.name == "MaxQuery Venous"
-    assert with_result.findings.rows()[1][findings_panel.COMMENT] == "of the first"
+    assert with_result.result.shown.name == "MaxQuery Venous"
+    assert with_result.result.findings.rows()[1][findings_panel.COMMENT] == "of the first"
     with_result.ui.sizeBox.setValue(60)
     with_result.exit()
     with_result.enter()
-    assert with_result._result.name == selector.currentText() == "MaxQuery Venous", "it stays"
+    assert with_result.result.shown.name == selector.currentText() == "MaxQuery Venous", "it stays"
 
 
 def test_queries_of_an_earlier_result_answer_for_it(panel):
@@ -485,14 +485,14 @@ def test_queries_of_an_earlier_result_answer_for_it(panel):
     panel.ui.resultSelector.setCurrentIndex(1)
     panel.ui.responsesButton.click()
     wait(panel, lambda: panel._run is None)
-    assert panel._result.name == "MaxQuery Venous" and panel.inspector.answers.responses is not None
+    assert panel.result.shown.name == "MaxQuery Venous" and panel.result.inspector.answers.responses is not None
 
 
 @pytest.mark.parametrize("part", ["segmentation", "anomaly", "raw", "clusters", "findings", "points", "provenance"])
 def test_a_result_that_lost_a_part_leaves_the_panel(with_result, part, capsys):
     with_result.ui.clustersCheck.setChecked(True)
-    slicer.mrmlScene.RemoveNode(getattr(with_result._result, part))
-    wait(with_result, lambda: with_result._result is None)
+    slicer.mrmlScene.RemoveNode(getattr(with_result.result.shown, part))
+    wait(with_result, lambda: with_result.result.shown is None)
     assert with_result.ui.resultFrame.isHidden()
     assert "Traceback" not in capsys.readouterr().err
 
@@ -500,7 +500,7 @@ def test_a_result_that_lost_a_part_leaves_the_panel(with_result, part, capsys):
 def test_nothing_goes_on_after_the_module_was_reloaded(panel):
     panel.ui.segmentButton.click()
     panel.cleanup()
-    assert not panel.timer.isActive() and not panel._soon.isActive() and not panel.heatmap._resting.isActive()
+    assert not panel.timer.isActive() and not panel._soon.isActive() and not panel.result.heatmap._resting.isActive()
 
 
 def test_a_picture_that_cannot_be_drawn_is_said(panel, monkeypatch):
@@ -509,20 +509,20 @@ def test_a_picture_that_cannot_be_drawn_is_said(panel, monkeypatch):
 
     monkeypatch.setattr(slicer.packaging, "pip_ensure", declined)
     monkeypatch.setattr(sys.modules["qt"].QFileDialog, "getSaveFileName", lambda *_: "queries.png")
-    panel.inspector.answers._picture()
+    panel.result.inspector.answers._picture()
     assert "declined" in panel.ui.inspectorLabel.text()
 
 
 def test_a_result_that_a_person_removes_leaves_the_panel(with_result, capsys):
-    remove_result(slicer.mrmlScene, with_result._result)
-    wait(with_result, lambda: with_result._result is None)
+    remove_result(slicer.mrmlScene, with_result.result.shown)
+    wait(with_result, lambda: with_result.result.shown is None)
     assert with_result.ui.resultFrame.isHidden()
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_closing_the_scene_empties_the_panel(with_result, capsys):
     slicer.mrmlScene.Clear(0)
-    assert with_result._result is None and with_result.ui.resultFrame.isHidden()
+    assert with_result.result.shown is None and with_result.ui.resultFrame.isHidden()
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -531,7 +531,7 @@ def test_a_closed_case_leaves_the_memory(panel):
     panel.ui.responsesButton.click()
     wait(panel, lambda: panel._run is None)
     voxels = vtk.vtkWeakReference()
-    voxels.Set(panel._result.raw.GetImageData())
+    voxels.Set(panel.result.shown.raw.GetImageData())
     slicer.mrmlScene.Clear(0)
     gc.collect()
     assert voxels.Get() is None
