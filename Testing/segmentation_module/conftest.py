@@ -107,3 +107,41 @@ def result(scene, case_files, ct_node):
     from MaxQuerySegmentationLib.result_nodes import load_result
 
     return load_result(scene, case_files.folder, [ct_node], "MaxQuery Venous", "test")
+
+
+@pytest.fixture
+def panel(scene, ct_node, tiny_model, monkeypatch, tmp_path):
+    """The module's widget in a stand-in of Slicer's window, an untrained model chosen."""
+    pytest.importorskip("PySide6.QtWidgets", reason="needs Qt and its system libraries", exc_type=ImportError)
+    from . import host
+
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    module = host.load_module(tmp_path)
+    installed = {str(tiny_model): module.InstalledModel("An untrained model. Version 0.", ("venous",))}
+    monkeypatch.setattr(module, "installed_models", lambda: installed)
+    monkeypatch.setattr(module.shutil, "which", lambda name: sys.executable)  # PythonSlicer
+    widget = module.MaxQuerySegmentationWidget()
+    widget.setup()
+    widget._parameters.model = str(tiny_model)
+    widget._parameters.device = "cpu"
+    yield widget
+    widget.cleanup()
+
+
+@pytest.fixture
+def with_result(panel, result):
+    """The same, with a result of the CT on show."""
+    panel.showResult()
+    return panel
+
+
+@pytest.fixture
+def findings_panel(panel) -> ModuleType:
+    """For its columns; it can be imported only in a stand-in of Slicer's window."""
+    return sys.modules["MaxQuerySegmentationLib.findings_panel"]
+
+
+@pytest.fixture
+def inspector_panel(panel) -> ModuleType:
+    """For its columns, too."""
+    return sys.modules["MaxQuerySegmentationLib.inspector_panel"]

@@ -6,6 +6,8 @@ real. The truth is Slicer.
 """
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import get_type_hints
@@ -331,3 +333,18 @@ def load_module(temporary: Path) -> ModuleType:
     sys.modules[module.__name__] = module
     exec(compile(MODULE.read_text("utf-8"), str(MODULE), "exec"), module.__dict__)
     return module
+
+
+def wait(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Lets Qt's events happen until the condition holds, which must be soon enough."""
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        application().processEvents()
+        time.sleep(0.01)
+    assert condition()
+
+
+def run(widget) -> None:
+    """A click on the button, and the whole run."""
+    widget.ui.segmentButton.click()
+    wait(lambda: widget._run is None)
