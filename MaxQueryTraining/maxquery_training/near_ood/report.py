@@ -80,10 +80,11 @@ def _environment() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """With what decides how fast it is."""
+    """With what decides how fast it is, and what it trains in."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{os.cpu_count()} CPU cores, {torch.backends.cpu.get_cpu_capability()}"
+    amx = " and AMX (training in bfloat16)" if torch.cpu._is_amx_tile_supported() else ""
+    return f"{os.cpu_count()} CPU cores, {torch.backends.cpu.get_cpu_capability()}{amx}"
 
 
 def write(benchmark: Benchmark, runs: Sequence[BenchmarkRun], folder: Path) -> None:
