@@ -41,17 +41,29 @@ class Slice(NamedTuple):
 
 
 def build_network(bundle: Bundle) -> MaxQueryNet:
-    """The bundle's network with its weights, in 32 bit on the CPU, ready to predict."""
+    """The bundle's network with its weights, in 32 bit on the CPU, ready to predict.
+
+    Raises InputError when no network has such sizes, or not these weights.
+    """
     sizes = {k: v for k, v in bundle.architecture.items() if k != "backbone"}
-    network = MaxQueryNet(
-        Architecture(
-            backbone=bundle.architecture["backbone"],
-            input_channels=len(bundle.channels),
-            classes=len(bundle.labels),
-            distribution=bundle.query_distribution,
-            **sizes,
+    try:
+        network = MaxQueryNet(
+            Architecture(
+                backbone=bundle.architecture["backbone"],
+                input_channels=len(bundle.channels),
+                classes=len(bundle.labels),
+                distribution=bundle.query_distribution,
+                **sizes,
+            )
         )
-    )
+    except InputError:
+        raise
+    except Exception as error:  # torch and nnU-Net's blocks say it in many ways
+        raise InputError(
+            "architecture",
+            f"No network has the sizes in bundle.json of '{bundle.name}': {type(error).__name__}: {error}",
+            "Export the bundle again, or ask whoever made it.",
+        ) from error
     check_tensors(bundle.weights, network.state_dict())
     network.load_state_dict({name: tensor.float() for name, tensor in bundle.weights.items()})
     return network.eval()

@@ -18,7 +18,7 @@ from maxquery.prediction import PredictionParameters, RunLog, build_network, pre
 from maxquery.volume import Grid, Volume
 from maxquery.windows import Stitcher, stitch
 
-from .networks import LABELS, PATCH, tiny_bundle
+from .networks import BACKBONE, LABELS, PATCH, tiny_bundle
 from .slices import everywhere, stacked
 
 CPU = torch.device("cpu")
@@ -290,6 +290,20 @@ def test_the_wrong_number_of_phases_is_named():
     two = replace(volume, array=np.concatenate([volume.array, volume.array]))
     with pytest.raises(InputError, match=r"takes 1 image.*2 came"):
         predict(two, tiny_bundle(), ACCURATE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"heads": 7}, "embed_dim must be divisible by num_heads"),
+        ({"backbone": BACKBONE | {"arch_kwargs": {"n_stages": 3}}}, "missing"),
+    ],
+)
+def test_a_bundle_whose_sizes_no_network_can_have_is_refused(changes, said):
+    bundle = tiny_bundle()
+    broken = replace(bundle, architecture=bundle.architecture | changes)
+    with pytest.raises(InputError, match=f"No network has the sizes in bundle.json of 'tiny'.*{said}"):
+        predict(_volume(), broken, ACCURATE)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
