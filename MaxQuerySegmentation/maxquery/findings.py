@@ -1,5 +1,7 @@
 """From maps to a list: tumours by type, and regions unlike anything the model has learned."""
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -127,12 +129,18 @@ def _holds_ball(mask: np.ndarray, diameter_mm: float, spacing_xyz_mm: tuple[floa
 
     So a single slice is enough where slices lie half a diameter apart, or more.
     """
-    offsets = _ball(diameter_mm, spacing_xyz_mm)
-    reach = offsets.max(axis=0)
-    padded = np.pad(mask, [(voxels, voxels) for voxels in reach])
+    rows = _ball(diameter_mm, spacing_xyz_mm)
+    z_reach, y_reach, x_reach = rows.max(axis=0)
+    padded = np.pad(mask, [(reach, reach) for reach in (z_reach, y_reach, x_reach)])
+    depth, height, width = mask.shape
+    inside = [padded[..., x_reach : x_reach + width]]  # at [half]: whether so many voxels either side are, too
+    for half in range(1, x_reach + 1):
+        left, right = (padded[..., first : first + width] for first in (x_reach - half, x_reach + half))
+        inside.append(inside[-1] & left & right)
     middles = mask.copy()
-    for start in reach + offsets:  # what is thin ends with the first, a distance map would measure it all
-        middles &= padded[tuple(slice(first, first + size) for first, size in zip(start, mask.shape, strict=True))]
+    for z, y, half in rows:  # what is thin ends with the first; a map of distances would measure it all
+        first_z, first_y = z_reach + z, y_reach + y
+        middles &= inside[half][first_z : first_z + depth, first_y : first_y + height]
         if not middles.any():
             return False
     return True
@@ -140,14 +148,16 @@ def _holds_ball(mask: np.ndarray, diameter_mm: float, spacing_xyz_mm: tuple[floa
 
 @cache
 def _ball(diameter_mm: float, spacing_xyz_mm: tuple[float, float, float]) -> np.ndarray:
-    """`(M, 3)`: steps (z, y, x) from a voxel to itself and all less than half a diameter away, the farthest first."""
-    spacing_zyx_mm = np.array(spacing_xyz_mm[::-1])
-    reach = np.ceil(diameter_mm / 2 / spacing_zyx_mm).astype(int)
-    steps = np.stack(np.meshgrid(*(np.arange(-voxels, voxels + 1) for voxels in reach), indexing="ij"), axis=-1)
-    steps = steps.reshape(-1, 3)
-    far_mm = np.linalg.norm(steps * spacing_zyx_mm, axis=1)
-    order = np.argsort(-far_mm, kind="stable")
-    return steps[order[(far_mm[order] < diameter_mm / 2) | (far_mm[order] == 0)]]
+    """A ball's rows of voxels, the farthest first, `(M, 3)`: steps to its middle along z and y, and how many voxels
+    either side of that are nearer than half a diameter."""
+    radius_mm, (x_mm, y_mm, z_mm) = diameter_mm / 2, spacing_xyz_mm
+    z, y = (range(-math.ceil(radius_mm / mm), math.ceil(radius_mm / mm) + 1) for mm in (z_mm, y_mm))
+    across_mm = {steps: math.hypot(steps[0] * z_mm, steps[1] * y_mm) for steps in itertools.product(z, y)}
+    rows = [
+        (*steps, max(0, math.ceil(math.sqrt(radius_mm**2 - mm**2) / x_mm) - 1))
+        for steps, mm in across_mm.items() if mm == 0 or mm < radius_mm
+    ]  # fmt: skip
+    return np.array(sorted(rows, key=lambda row: -across_mm[row[:2]]))
 
 
 def _finding(
