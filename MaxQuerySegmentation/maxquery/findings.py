@@ -1,6 +1,5 @@
 """From maps to a list: tumours by type, and regions unlike anything the model has learned."""
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from functools import cache
 
 import cc3d
 import numpy as np
+from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
@@ -129,35 +129,16 @@ def _holds_ball(mask: np.ndarray, diameter_mm: float, spacing_xyz_mm: tuple[floa
 
     So a single slice is enough where slices lie half a diameter apart, or more.
     """
-    rows = _ball(diameter_mm, spacing_xyz_mm)
-    z_reach, y_reach, x_reach = rows.max(axis=0)
-    padded = np.pad(mask, [(reach, reach) for reach in (z_reach, y_reach, x_reach)])
-    depth, height, width = mask.shape
-    inside = [padded[..., x_reach : x_reach + width]]  # at [half]: whether so many voxels either side are, too
-    for half in range(1, x_reach + 1):
-        left, right = (padded[..., first : first + width] for first in (x_reach - half, x_reach + half))
-        inside.append(inside[-1] & left & right)
-    middles = mask.copy()
-    for z, y, half in rows:  # what is thin ends with the first; a map of distances would measure it all
-        first_z, first_y = z_reach + z, y_reach + y
-        middles &= inside[half][first_z : first_z + depth, first_y : first_y + height]
-        if not middles.any():
-            return False
-    return True
+    return bool(ndimage.binary_erosion(mask, _ball(diameter_mm, spacing_xyz_mm)).any())
 
 
 @cache
 def _ball(diameter_mm: float, spacing_xyz_mm: tuple[float, float, float]) -> np.ndarray:
-    """A ball's rows of voxels, the farthest first, `(M, 3)`: steps to its middle along z and y, and how many voxels
-    either side of that are nearer than half a diameter."""
-    radius_mm, (x_mm, y_mm, z_mm) = diameter_mm / 2, spacing_xyz_mm
-    z, y = (range(-math.ceil(radius_mm / mm), math.ceil(radius_mm / mm) + 1) for mm in (z_mm, y_mm))
-    across_mm = {steps: math.hypot(steps[0] * z_mm, steps[1] * y_mm) for steps in itertools.product(z, y)}
-    rows = [
-        (*steps, max(0, math.ceil(math.sqrt(radius_mm**2 - mm**2) / x_mm) - 1))
-        for steps, mm in across_mm.items() if mm == 0 or mm < radius_mm
-    ]  # fmt: skip
-    return np.array(sorted(rows, key=lambda row: -across_mm[row[:2]]))
+    """`(Z, Y, X)` bool: the middle voxel and all less than half a diameter away from it."""
+    reach = [math.ceil(diameter_mm / 2 / mm) for mm in spacing_xyz_mm[::-1]]
+    steps = np.ogrid[tuple(slice(-voxels, voxels + 1) for voxels in reach)]
+    away_mm = np.sqrt(sum((step * mm) ** 2 for step, mm in zip(steps, spacing_xyz_mm[::-1], strict=True)))
+    return (away_mm < diameter_mm / 2) | (away_mm == 0)
 
 
 def _finding(

@@ -56,7 +56,7 @@ def build_network(bundle: Bundle) -> MaxQueryNet:
                 **sizes,
             )
         )
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # torch and nnU-Net's blocks say it in many ways
         raise InputError(
