@@ -128,6 +128,14 @@ def test_samples_that_contradict_each_other_carry_all_of_it():
     assert mutual_information(contradicting).item() == pytest.approx(math.log(2))
 
 
+def test_the_class_of_several_answers_is_that_of_their_mean_probability():
+    answers = [Logits(torch.tensor(logits).reshape(1, 3, 1, 1, 1), torch.zeros(1, C, 1, 1, 1))
+               for logits in ([0.0, 2.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 9.0])]  # fmt: skip
+    segmentation = samples_of(answers).segmentation.flatten()
+    expected = torch.stack([answer.segmentation.flatten().softmax(dim=0) for answer in answers]).mean(dim=0)
+    assert torch.allclose(segmentation.exp(), expected) and segmentation.argmax() == 1, "the mean of logits has 2"
+
+
 def test_dropout_is_on_when_the_network_predicts():
     unet = build_backbone(BACKBONE["network_class_name"], BACKBONE["arch_kwargs"], 1).eval()
     image = torch.randn(1, 1, 8, 32, 32)

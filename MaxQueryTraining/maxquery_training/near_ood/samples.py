@@ -11,15 +11,16 @@ from maxquery_training.stock import Logits
 
 @dataclass(frozen=True)
 class Samples(Logits):
-    """Mean logits, and the probabilities of each answer `(T, B, K, Z, Y, X)`."""
+    """The log of the mean probabilities for its logits, and the probabilities of each answer `(T, B, K, Z, Y, X)`."""
 
     probabilities: Tensor
 
 
 def samples_of(answers: Sequence[Logits]) -> Samples:
     """The features are those of the first."""
-    logits = torch.stack([answer.segmentation for answer in answers])
-    return Samples(logits.mean(dim=0), answers[0].features, logits.float().softmax(dim=2))
+    probabilities = torch.stack([answer.segmentation.float().softmax(dim=1) for answer in answers])
+    mean = probabilities.mean(dim=0).clamp(min=torch.finfo(torch.float32).tiny)
+    return Samples(mean.log(), answers[0].features, probabilities)
 
 
 def predictive_entropy(samples: Samples) -> Tensor:
