@@ -34,11 +34,12 @@ class OodSegment:
         self.result, self._anomaly = result, anomaly
         self._lowest_in_ball = _lowest_in_ball(anomaly.steps, LEAST_THICKNESS_MM / 2, result.raw.GetSpacing()[::-1])
         self._mask, self._voxels = np.zeros(anomaly.steps.shape, np.uint8), 0
-        self._image = _image_over(self._mask, anomaly.box, result.raw)
         self._attach()
 
     def _attach(self) -> None:
         """Makes the segment, or takes over the one of an earlier time."""
+        self._image = _image_over(self._mask, self._anomaly.box, self.result.raw)
+        self._scalars = self._image.GetPointData().GetScalars()
         segments, segment = self.result.segmentation.GetSegmentation(), self._segment()
         is_new = segment is None
         if is_new:
@@ -56,9 +57,10 @@ class OodSegment:
         first = self._anomaly.scale.first_step(threshold, units)
         np.greater_equal(self._anomaly.steps, first, out=mask)
         self._voxels = _keep_pieces(mask, self._lowest_in_ball, first, minimum_ml / self._voxel_ml)
-        self._image.GetPointData().GetScalars().Modified()
-        self._image.Modified()  # the views follow
-        if not self._is_attached():  # a person deleted it, or saved: a file's segments share their images
+        if self._is_attached():
+            self._scalars.Modified()
+            self._image.Modified()  # the views follow
+        else:  # deleted, saved (a file's segments share their images), or Segment Editor has cut its image to size
             self._attach()
 
     def settle(self) -> None:
@@ -68,7 +70,9 @@ class OodSegment:
 
     def _is_attached(self) -> bool:
         segment, segments = self._segment(), self.result.segmentation.GetSegmentation()
-        return segment is not None and segment.GetRepresentation(segments.GetSourceRepresentationName()) is self._image
+        if segment is None or segment.GetRepresentation(segments.GetSourceRepresentationName()) is not self._image:
+            return False
+        return self._image.GetPointData().GetScalars() is self._scalars
 
     def _segment(self):
         return self.result.segmentation.GetSegmentation().GetSegment(SEGMENT_ID)
@@ -85,9 +89,7 @@ class OodSegment:
         segments = self.result.segmentation.GetSegmentation()
         for number in range(1, int(pieces.max()) + 1):
             image = slicer.vtkOrientedImageData()
-            image.DeepCopy(self._image)
-            values = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
-            values[:] = pieces.ravel() == number
+            image.DeepCopy(_image_over((pieces == number).astype(np.uint8), self._anomaly.box, self.result.raw))
             segment = slicer.vtkSegment()
             segment.SetName(f"{title} {number}")
             segment.SetLabelValue(1)

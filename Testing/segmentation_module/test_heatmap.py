@@ -203,6 +203,18 @@ def test_the_ood_segment_comes_back_when_a_person_deleted_it(result, ood):
     np.testing.assert_array_equal(shown(result), before)
 
 
+def test_the_ood_segment_and_its_pieces_follow_after_an_edit_in_segment_editor(result, ood, region, case_files):
+    ood.update(98.0, "percentile", minimum_ml=0.0)
+    painted = slicer.vtkOrientedImageData()
+    painted.DeepCopy(result.segmentation.GetSegmentation().GetSegment(SEGMENT_ID).GetRepresentation("Binary labelmap"))
+    editor = slicer.vtkSlicerSegmentationsModuleLogic  # takes what is painted in one segment out of all others
+    editor.SetBinaryLabelmapToSegment(painted, result.segmentation, SEGMENT_ID, editor.MODE_MERGE_MIN)
+    ood.update(90.0, "percentile", minimum_ml=0.0)
+    np.testing.assert_array_equal(shown(result), region & (case_files.percentile >= 90.0))
+    editor.SetBinaryLabelmapToSegment(painted, result.segmentation, SEGMENT_ID, editor.MODE_MERGE_MIN)
+    assert ood.copy_as_segments("OOD piece") == 1
+
+
 def saved(result, path):
     """What a save makes of the segmentation: the file, and segments that share their images from then on."""
     storage = slicer.vtkMRMLSegmentationStorageNode()
