@@ -14,6 +14,8 @@ from typing import Literal
 
 _GRACE_SECONDS = 1.5  # the engine ends itself in one; what has not by then is killed
 _KEPT_LINES = 200
+NO_WINDOW = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {}
+"""For a child process: Windows opens a console for each otherwise."""
 _CRASHED = "exit abnormally"
 """What PythonSlicer, a launcher, says when the Python that it started was killed or crashed; its own code is then 1."""
 
@@ -50,13 +52,11 @@ class Child:
         self._end: End | None = None
         self._cancelled_at: float | None = None
         self._process: subprocess.Popen | None = None
-        own_group = (
-            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
-        )
+        own_group = {} if os.name == "nt" else {"start_new_session": True}
         try:
             self._process = subprocess.Popen(
                 list(command), env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, encoding="utf-8", errors="replace", **own_group,
+                stderr=subprocess.PIPE, encoding="utf-8", errors="replace", **own_group, **NO_WINDOW,
             )  # fmt: skip
         except OSError as error:
             hint = "Check the Python environment under Advanced."
@@ -103,7 +103,8 @@ class Child:
         """Ends the whole tree at once and waits for it: when Slicer quits, or the module is reloaded."""
         if self._process is not None:
             self._signal_tree(force=True)
-            self._process.wait(5)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
 
     def _take_end(self) -> list[End]:
         end, self._end = self._end, None
@@ -142,12 +143,9 @@ class Child:
         return End("failed", f"The engine stopped: {last}", "The details hold what it printed last.", details)
 
     def _signal_tree(self, force: bool) -> None:
-        process = self._process
-        if os.name == "nt":
-            if force:
-                subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
-            else:
-                process.send_signal(signal.CTRL_BREAK_EVENT)
+        number = self._process.pid
+        if os.name == "nt":  # nobody can be asked there: a Slicer has no console to signal from
+            subprocess.run(["taskkill", "/T", "/F", "/PID", str(number)], capture_output=True, check=False, **NO_WINDOW)
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL if force else signal.SIGTERM)
+            os.killpg(number, signal.SIGKILL if force else signal.SIGTERM)

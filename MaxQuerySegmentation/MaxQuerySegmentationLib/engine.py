@@ -8,6 +8,8 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from MaxQuerySegmentationLib.child import NO_WINDOW
+
 ENGINE_FOLDER = Path(__file__).resolve().parents[1]
 """The folder that holds the package `maxquery`, in the sources and in an installed extension alike."""
 
@@ -50,7 +52,7 @@ def about_python(python: Path, environment: Mapping[str, str]) -> str:
     try:
         done = subprocess.run(
             [str(python), "-c", _ASKED], env=engine.child_environment(), capture_output=True, encoding="utf-8",
-            errors="replace", timeout=_ASKING_SECONDS, check=False,
+            errors="replace", timeout=_ASKING_SECONDS, check=False, **NO_WINDOW,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return _("It cannot be used: {error}").format(error=error)
