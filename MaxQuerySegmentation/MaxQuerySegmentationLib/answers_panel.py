@@ -70,6 +70,7 @@ class AnswersPanel:
             view.SetLayoutName("MaxQuery")
             view.SetSaveWithScene(False)
             view = scene.AddNode(view)
+        view.SetDoPropagatePlotChartSelection(False)  # other modules' charts belong into other views
         view.SetPlotChartNodeID(self.chart.chart.GetID())
         self._chart_view.setMRMLPlotViewNode(view)
         self.ui.responseSelector.clear()
