@@ -9,6 +9,8 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+ROLE = "MaxQuery.Role"
+"""An attribute of every volume, table and segmentation of ours: none is a CT to segment."""
 _TOLERANCE_MM = 1e-3
 
 
@@ -21,6 +23,8 @@ def problem(phases: Sequence, phase_names: Sequence[str], region=None) -> str | 
     for node, name in zip(phases, phase_names, strict=True):
         if node is None:
             return _("Choose the {phase} CT.").format(phase=name)
+        if node.GetAttribute(ROLE) is not None:
+            return _("{name} is a result, not a CT.").format(name=node.GetName())
         if node.GetImageData() is None:
             return _("{name} holds no image.").format(name=node.GetName())
         if node.GetImageData().GetNumberOfScalarComponents() != 1:

@@ -7,8 +7,8 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from MaxQuerySegmentationLib.ct_input import in_own_frame
-from MaxQuerySegmentationLib.result_nodes import ROLE, remove_node
+from MaxQuerySegmentationLib.ct_input import ROLE, in_own_frame
+from MaxQuerySegmentationLib.result_nodes import remove_node
 
 
 class ResponseViews:

@@ -10,10 +10,8 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from MaxQuerySegmentationLib.ct_input import problem
+from MaxQuerySegmentationLib.ct_input import ROLE, problem
 
-ROLE = "MaxQuery.Role"
-"""An attribute of every volume, table and segmentation of ours: none is a CT to segment."""
 _ROLES = ("segmentation", "anomaly", "raw", "clusters", "findings", "points")
 """What the provenance node refers to: a scene that takes up another one renews references, and no attributes."""
 _CASE = "MaxQuery.Case"
@@ -206,8 +204,7 @@ def results_in(scene) -> list[ResultNodes]:
 def first_ct(scene):
     """The first volume of the scene that is no result, None if there is none."""
     volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
-    candidates = (node for node in volumes if node.GetAttribute(ROLE) is None and problem([node], [""]) is None)
-    return next(candidates, None)
+    return next((node for node in volumes if problem([node], [""]) is None), None)
 
 
 def remove_result(scene, result: ResultNodes) -> None:

@@ -32,6 +32,10 @@ def test_an_empty_volume_is_said(scene):
     assert problem([scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "B")], ["venous"]) == "B holds no image."
 
 
+def test_what_a_run_has_made_is_no_ct(result):
+    assert problem([result.anomaly], ["venous"]) == "Anomaly, percentile is a result, not a CT."
+
+
 def test_phases_on_other_grids_are_said(scene):
     phases = [volume(scene), volume(scene, shape=(4, 5, 7))]
     assert problem(phases, ["venous", "arterial"]).startswith("The phases do not lie on the same grid")
