@@ -30,7 +30,7 @@ from MaxQuerySegmentationLib.engine import Engine, about_python
 from MaxQuerySegmentationLib.engine_arguments import DEVICES, QUALITIES, RunParameters
 from MaxQuerySegmentationLib.heatmap_panel import REGIONS
 from MaxQuerySegmentationLib.installed_models import InstalledModel, installed_models
-from MaxQuerySegmentationLib.phase_selectors import PhaseSelectors
+from MaxQuerySegmentationLib.phase_selectors import PhaseSelectors, completed
 from MaxQuerySegmentationLib.report_sentence import sentence
 from MaxQuerySegmentationLib.result_nodes import ResultNodes, first_ct
 from MaxQuerySegmentationLib.result_panel import ResultPanel
@@ -65,9 +65,14 @@ class MaxQuerySegmentation(ScriptedLoadableModule):
 
 @parameterNodeWrapper
 class MaxQuerySegmentationParameterNode:
-    """What a person has chosen; saved with the scene. `threshold` and `brightest` are in `units`."""
+    """What a person has chosen; saved with the scene.
+
+    `phases`: volumes by the names of a model's phases but the first, which `ct` is. `threshold` and `brightest` are in
+    `units`.
+    """
 
     ct: vtkMRMLScalarVolumeNode
+    phases: dict[str, vtkMRMLScalarVolumeNode]
     cropTo: vtkMRMLMarkupsROINode
     model: str = "liver-demo"
     device: Annotated[str, Choice(DEVICES)] = "auto"
@@ -110,7 +115,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         notes_folder = Path(slicer.app.slicerUserSettingsFilePath).parent / "MaxQuery" / "queries"
         self.result = ResultPanel(self.ui, notes_folder, self.offerQueries, self._fail)
 
-        self.phases = PhaseSelectors(self.ui.phasesFrame.layout(), self.onParametersModified)
+        self.phases = PhaseSelectors(self.ui.phasesFrame.layout(), self.onPhaseChosen)
         self.models: dict[str, InstalledModel] = {}
         self.timer = qt.QTimer()
         self.timer.setInterval(_POLL_MILLISECONDS)
@@ -133,6 +138,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         for event, handler in (
             (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose),
             (slicer.mrmlScene.EndCloseEvent, self.onSceneReplaced),
+            (slicer.mrmlScene.StartImportEvent, self.onSceneStartImport),
             (slicer.mrmlScene.EndImportEvent, self.onSceneReplaced),
             (slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded),
             (slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved),
@@ -150,6 +156,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             timer.stop()
         self.result.heatmap.stop()
         self._disconnect()
+        self.result.inspector.answers.show(None)  # their nodes serve nobody else
         self.removeObservers()
 
     def enter(self):
@@ -166,6 +173,9 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._disconnect()
         self.result.show(None, None)
 
+    def onSceneStartImport(self, caller, event):
+        self._disconnect()  # selectors lose their nodes meanwhile, and parameters change one by one
+
     def onSceneReplaced(self, caller, event):
         if self.parent.isEntered:
             self.initializeParameterNode()
@@ -177,7 +187,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._parameters = self.logic.getParameterNode()
         self.chooseCt()
         self._guiTag = self._parameters.connectGui(self.ui)
-        self.addObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self.addObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
         self.offerModels()
         self.showResult()
         self.onParametersModified()
@@ -196,22 +206,37 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         if self._parameters is not None and self._parameters.ct is None:
             self._parameters.ct = first_ct(slicer.mrmlScene)
 
+    def choosePhases(self):
+        """Volumes by their names, while a person has chosen none."""
+        phases = completed(self._parameters.phases, self.furtherPhases(), slicer.mrmlScene)
+        if phases != self._parameters.phases:
+            self._parameters.phases = phases
+        self.phases.show(self.furtherPhases(), phases)
+
+    def onPhaseChosen(self, name, volume):
+        if self._parameters is not None:
+            phases = {**self._parameters.phases, name: volume}
+            self._parameters.phases = {name: node for name, node in phases.items() if node is not None}
+
     def onNodeAdded(self, caller, event):
-        if self._parameters is not None and self._parameters.ct is None:
+        if self._parameters is not None and None in self.inputs():
             self._soon.start(0)
 
     def onNodeRemoved(self, caller, event):
-        if self.result.shown is not None and not self.result.shown.is_whole:  # a person took it away, or a part of it
+        shown, chosen = self.result.shown, self._parameters
+        is_broken = shown is not None and not shown.is_whole  # a person took it away, or a part of it
+        if is_broken or (chosen is not None and chosen.ct is None):
             self._soon.start(0)
 
     def onSceneChanged(self):
         self.chooseCt()
+        self.onParametersModified()
         self.showResult()
 
     def _disconnect(self):
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
             self._parameters = None
 
     def onModelChosen(self, name):
@@ -235,9 +260,8 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         chosen = self._parameters
         if chosen is None:  # another module is open
             return
-        model = self.models.get(chosen.model, InstalledModel(_NO_MODEL))
-        self.ui.modelLabel.setText(model.about)
-        self.phases.offer(model.phases)
+        self.ui.modelLabel.setText(self.model().about)
+        self.choosePhases()
         self._watch(chosen.cropTo)
         why_not = _("A run is under way.") if self._run else self._problem()
         self._offer(self.ui.segmentButton, why_not, _("Runs in the background; Slicer stays usable."))
@@ -259,9 +283,15 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     # The run
 
+    def model(self) -> InstalledModel:
+        return self.models.get(self._parameters.model, InstalledModel(_NO_MODEL))
+
+    def furtherPhases(self) -> tuple[str, ...]:
+        return self.model().phases[1:]
+
     def inputs(self) -> list:
         """The volume node of each of the model's phases, None where none is chosen."""
-        return [self._parameters.ct, *self.phases.nodes()]
+        return [self._parameters.ct, *(self._parameters.phases.get(name) for name in self.furtherPhases())]
 
     @staticmethod
     def _offer(button, why_not: str | None, tip: str):
@@ -348,15 +378,9 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def _ended(self, run: SegmentRun | ResponsesRun, end: End):
         try:
             if end.outcome == "done" and isinstance(run, ResponsesRun):
-                self.result.inspector.answers.take(self._asked, *run.load())
+                self.result.inspector.answers.take(self._asked, *run.load(slicer.mrmlScene))
             elif end.outcome == "done":
-                parameters = self.logic.getParameterNode()
-                result = run.load(slicer.mrmlScene, parameters.replaceEarlier)
-                self.result.show(None, None)  # in favour of this one
-                show_as_abdomen(result.ct)
-                parameters.ct = result.ct  # what is shown and what is chosen agree
-                if self.ui.keptFolder.currentPath:
-                    run.keep_files(Path(self.ui.keptFolder.currentPath), result.name)
+                self._take_up(run)
             elif end.outcome == "failed":
                 self._fail(f"{end.message} {end.hint}".strip(), end.details)
         except (OSError, ValueError) as error:
@@ -366,6 +390,17 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             run.discard()
         self.showResult()
         self.onParametersModified()
+
+    def _take_up(self, run: SegmentRun):
+        parameters = self.logic.getParameterNode()
+        try:
+            result = run.load(slicer.mrmlScene, parameters.replaceEarlier)
+            self.result.show(None, None)  # in favour of this one
+            show_as_abdomen(result.ct)
+            parameters.ct = result.ct  # what is shown and what is chosen agree
+        finally:
+            if self.ui.keptFolder.currentPath:
+                run.keep_files(Path(self.ui.keptFolder.currentPath))
 
     def _fail(self, message: str, details: str = ""):
         self.ui.errorLabel.setText(message)

@@ -44,7 +44,8 @@ class Heatmap:
 
     def show(self, opacity: float) -> None:
         """In every slice view, with the CT behind it."""
-        behind = self.result.ct if self.result.ct is not None else "keep-current"
+        ct = self.result.ct
+        behind = "keep-current" if ct is None or ct.GetScene() is None else ct  # it may have been deleted since
         slicer.util.setSliceViewerLayers(background=behind, foreground=self.volume, foregroundOpacity=opacity)
         self.legend.SetVisibility(True)
 

@@ -1,38 +1,34 @@
 """Selectors for a model's further phases: there only if it has more channels than one."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
+from MaxQuerySegmentationLib.ct_input import ROLE
+
 
 class PhaseSelectors:
-    """Rows of a form below the CT's own; `changed` hears of every choice.
+    """Rows of a form below the CT's own; `choose` hears the phase and the volume node that a person chose for it."""
 
-    A phase is guessed from the names of the scene's volumes, and stays as a person changes it.
-    """
+    def __init__(self, form, choose: Callable[[str, Any], None]):
+        self._form, self._choose = form, choose
+        self._rows: dict[str, tuple] = {}
 
-    def __init__(self, form, changed: Callable[[], None]):
-        self._form, self._changed = form, changed
-        self._names: tuple[str, ...] = ()
-        self._rows: list[tuple] = []
-
-    def offer(self, phase_names: Sequence[str]) -> None:
-        """Rows for all of the model's phases but the first, which the CT is."""
-        further = tuple(phase_names[1:])
-        if further == self._names:
-            return
-        for widget in (widget for row in self._rows for widget in row):
-            self._form.removeWidget(widget)
-            widget.deleteLater()
-        self._names = further
-        self._rows = [self._row(name) for name in further]
-
-    def nodes(self) -> list:
-        """A volume node, or None, for each further phase."""
-        return [selector.currentNode() for _label, selector in self._rows]
+    def show(self, phase_names: Sequence[str], chosen: Mapping[str, Any]) -> None:
+        """A row for each of these phases, with the volume node that is `chosen` for it."""
+        if tuple(phase_names) != tuple(self._rows):
+            for widget in (widget for row in self._rows.values() for widget in row):
+                self._form.removeWidget(widget)
+                widget.deleteLater()
+            self._rows = {name: self._row(name) for name in phase_names}
+        for name, (_label, selector) in self._rows.items():
+            selector.blockSignals(True)
+            selector.setCurrentNode(chosen.get(name))
+            selector.blockSignals(False)
 
     def _row(self, name: str) -> tuple:
         selector = slicer.qMRMLNodeComboBox()
@@ -41,11 +37,19 @@ class PhaseSelectors:
         selector.noneEnabled = True
         selector.setMRMLScene(slicer.mrmlScene)
         selector.setToolTip(_("The CT of this phase, on the grid of the first."))
-        selector.setCurrentNode(guess(name, slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")))
-        selector.currentNodeIDChanged.connect(lambda _node_id: self._changed())
+        selector.currentNodeIDChanged.connect(lambda _node_id: self._choose(name, selector.currentNode()))
         label = qt.QLabel(name)
         self._form.addRow(label, selector)
         return label, selector
+
+
+def completed(chosen: Mapping[str, Any], phase_names: Sequence[str], scene) -> dict[str, Any]:
+    """`chosen` with a volume node for each of these phases, guessed by its name where none is chosen."""
+    volumes = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
+               if node.GetAttribute(ROLE) is None]  # fmt: skip
+    found = {name: node for name, node in chosen.items() if node is not None}  # None: deleted since
+    guesses = {name: guess(name, volumes) for name in phase_names if name not in found}
+    return found | {name: node for name, node in guesses.items() if node is not None}
 
 
 def guess(phase: str, volumes: Sequence):

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from MaxQuerySegmentationLib.child import Child, End, Progress
@@ -29,7 +31,7 @@ class _EngineRun:
     def __init__(
         self, engine: Engine, phases: Sequence, folder: Path, arguments: Callable[[list[Path]], list[str]], region=None
     ):
-        self.folder, self.phase_ids = folder, [node.GetID() for node in phases]
+        self.folder, self._phases = folder, [(node.GetID(), _ijk_to_ras(node)) for node in phases]
         self.started_at = self._stage_began = time.monotonic()
         self._stage = ""
         try:
@@ -55,6 +57,16 @@ class _EngineRun:
             return None
         return (time.monotonic() - self._stage_began) * (1 - progress.fraction) / progress.fraction
 
+    def phases(self, scene) -> list:
+        """The volume nodes. Raises OSError if one was deleted meanwhile, or its voxels lie elsewhere in its own frame:
+        a transform above it takes what was found along, one that was hardened does not."""
+        nodes = [scene.GetNodeByID(node_id) for node_id, _matrix in self._phases]
+        if None in nodes:
+            raise OSError(_("The CT was deleted during the run, so what was found was not loaded."))
+        if any(_ijk_to_ras(node) != matrix for node, (_id, matrix) in zip(nodes, self._phases, strict=True)):
+            raise OSError(_("The CT was centred or hardened during the run, so what was found was not loaded."))
+        return nodes
+
     def cancel(self) -> None:
         self._child.cancel()
 
@@ -73,25 +85,27 @@ class SegmentRun(_EngineRun):
 
     def __init__(self, engine: Engine, parameters: RunParameters, phases: Sequence, folder: Path, region=None):
         output, self._model = folder / "result", parameters.bundle
+        self._name = new_name(slicer.mrmlScene, phases[0])
         super().__init__(engine, phases, folder, lambda paths: segment_arguments(paths, output, parameters), region)
 
     def load(self, scene, replace: bool = False) -> ResultNodes:
         """The result as nodes, where the CT is now; in place of the CT's earlier results, if `replace`.
 
-        Raises OSError, also when the CT was deleted meanwhile.
+        Raises OSError.
         """
-        phases = [scene.GetNodeByID(node_id) for node_id in self.phase_ids]
-        if None in phases:
-            raise OSError(_("The CT was deleted during the run, so its result was not loaded."))
+        phases = self.phases(scene)
         earlier = [result for result in results_in(scene) if result.ct is phases[0]] if replace else []
-        loaded = load_result(scene, self.folder / "result", phases, new_name(scene, phases[0]), self._model)
+        loaded = load_result(scene, self.folder / "result", phases, self._name, self._model)
         for result in earlier:
             remove_result(scene, result)
         return loaded
 
-    def keep_files(self, folder: Path, name: str) -> None:
-        """Moves what the engine wrote into a new folder in `folder`, `name` and a number if need be. Raises OSError."""
-        plain = re.sub(r"[^\w() -]", "_", name)
+    def keep_files(self, folder: Path) -> None:
+        """Moves what the engine wrote into a new folder in `folder`, of the result's name and a number if need be.
+
+        Raises OSError.
+        """
+        plain = re.sub(r"[^\w() -]", "_", self._name)
         names = itertools.chain([plain], (f"{plain} ({number})" for number in itertools.count(2)))
         shutil.move(self.folder / "result", next(folder / each for each in names if not (folder / each).exists()))
 
@@ -108,10 +122,17 @@ class ResponsesRun(_EngineRun):
             engine, phases, folder, lambda paths: responses_arguments(paths, output, parameters, centre_ras_mm, size_mm)
         )
 
-    def load(self) -> tuple[np.ndarray, np.ndarray, str]:
+    def load(self, scene) -> tuple[np.ndarray, np.ndarray, str]:
         """R `(N, z, y, x)` float32, `(4, 4)`: its voxel index (x, y, z) to the CT's own frame, and whose it is.
 
         That is the SHA-256 of the network's weights. Raises OSError.
         """
+        self.phases(scene)
         with np.load(self.folder / "responses.npz", allow_pickle=False) as stored:
             return stored["values"].astype(np.float32), stored["to_ras"], str(stored["weights_sha256"])
+
+
+def _ijk_to_ras(volume) -> list[float]:
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return [matrix.GetElement(row, column) for row in range(4) for column in range(4)]

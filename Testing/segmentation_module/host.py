@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import get_type_hints
+from typing import get_origin, get_type_hints
 
 import slicer
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
@@ -194,7 +194,13 @@ def wrap_parameters(kind: type) -> type:
         def __init__(self, node):
             object.__setattr__(self, "__dict__", node.__dict__)  # two wrappers of one node agree
             if not self.__dict__:
-                self.__dict__ |= {name: getattr(kind, name, None) for name in get_type_hints(kind)} | {"_handlers": []}
+                self.__dict__ |= {
+                    name: {} if get_origin(hint) is dict else getattr(kind, name, None)
+                    for name, hint in get_type_hints(kind).items()
+                }
+                self._handlers = []
+
+        parameterNode = property(lambda self: self)
 
         def __setattr__(self, name, value):
             changed = name in self.__dict__ and getattr(self, name) != value

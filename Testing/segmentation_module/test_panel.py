@@ -52,11 +52,25 @@ def test_a_further_phase_is_asked_for_only_if_the_model_wants_it_and_guessed_fro
     panel._parameters.model = "two"
     assert panel.inputs() == [ct_node, early]
     assert "not lie on the same grid" in panel.ui.hintLabel.text()
-    (_label, selector), = panel.phases._rows
+    _label, selector = panel.phases._rows["arterial"]
     selector.setCurrentNode(late)
     assert panel.inputs() == [ct_node, late]
     panel._parameters.model = next(iter(panel.models))
-    assert panel.inputs() == [ct_node]
+    assert panel.inputs() == [ct_node] and not panel.phases._rows
+    panel._parameters.model = "two"
+    assert panel.inputs() == [ct_node, late], "it is remembered, as all that is saved with the scene"
+    slicer.mrmlScene.RemoveNode(late)
+    panel._parameters.phases = {"arterial": None}  # what Slicer reads from a reference to nothing
+    assert panel.inputs() == [ct_node, early]
+
+
+def test_a_scene_that_is_added_leaves_the_choice_as_it_was(panel, ct_node):
+    slicer.util.addVolumeFromArray(np.zeros((4, 5, 6), np.int16), name="another patient")
+    chosen = panel._parameters
+    slicer.mrmlScene.StartState(slicer.vtkMRMLScene.ImportState)
+    assert panel._parameters is None, "what Slicer's selectors say while they are filled anew is not written down"
+    slicer.mrmlScene.EndState(slicer.vtkMRMLScene.ImportState)
+    assert panel._parameters.ct is ct_node and len(chosen._handlers) == 1
 
 
 def test_a_scenes_model_that_is_not_installed_is_said_and_another_can_be_chosen(panel):
@@ -101,6 +115,15 @@ def test_the_engines_files_are_kept_where_a_person_wants_them(panel, tmp_path):
     (tmp_path / "MaxQuery Venous (2)").mkdir()  # of another patient, whose CT has the same name
     host.run(panel)
     assert (tmp_path / "MaxQuery Venous (2) (2)" / "report.json").exists()
+
+
+def test_they_are_kept_when_the_result_cannot_be_shown(panel, ct_node, tmp_path):
+    panel.ui.keptFolder.currentPath = str(tmp_path)
+    panel.ui.segmentButton.click()
+    slicer.mrmlScene.RemoveNode(ct_node)
+    host.wait(lambda: panel._run is None)
+    assert "deleted during the run" in panel.ui.errorLabel.text()
+    assert (tmp_path / "MaxQuery Venous" / "report.json").is_file()
 
 
 def test_a_second_run_replaces_the_first_if_a_person_wants_it(panel):
@@ -191,6 +214,14 @@ def test_a_ct_that_is_moved_during_the_run_takes_its_result_along(panel, ct_node
     ct_node.SetAndObserveTransformNodeID(transform.GetID())
     host.wait(lambda: panel._run is None)
     assert panel.result.shown.segmentation.GetParentTransformNode() is transform
+
+
+def test_a_ct_whose_own_place_changed_during_the_run_gets_no_result_in_the_old_one(panel, ct_node):
+    panel.ui.segmentButton.click()
+    ct_node.SetOrigin(10.0, 0.0, 0.0)  # as 'Center Volume' does, or a transform that is hardened
+    host.wait(lambda: panel._run is None)
+    assert "centred or hardened during the run" in panel.ui.errorLabel.text()
+    assert not results_in(slicer.mrmlScene)
 
 
 def test_a_run_that_ends_while_another_module_is_open_is_there_on_return(panel, capsys):

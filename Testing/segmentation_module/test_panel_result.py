@@ -144,6 +144,17 @@ def test_a_result_that_a_person_removes_leaves_the_panel(with_result, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_result_outlives_its_ct(with_result, ct_node, capsys):
+    with_result._parameters.ct = None  # what Slicer's selector says when its node is about to go
+    slicer.mrmlScene.RemoveNode(ct_node)
+    host.wait(lambda: with_result.result.shown is not None)
+    assert with_result.ui.responsesButton.toolTip() == "The CT of this result was deleted."
+    background = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode").GetBackgroundVolumeID()
+    with_result.ui.heatRange.setValues(90.0, 100.0)
+    assert background == slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode").GetBackgroundVolumeID()
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_closing_the_scene_empties_the_panel(with_result, capsys):
     slicer.mrmlScene.Clear(0)
     assert with_result.result.shown is None and with_result.ui.resultFrame.isHidden()
