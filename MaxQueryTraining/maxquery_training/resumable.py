@@ -10,6 +10,7 @@ import torch.distributed as dist
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from torch import nn
+from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from maxquery.errors import MachineError
@@ -48,8 +49,9 @@ class ResumableTrainer(nnUNetTrainer):
 
     @property
     def bare_network(self) -> nn.Module:
-        """The network without what DDP wraps around it."""
-        return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        """The network without what DDP and, on a GPU, torch's compiler wrap around it."""
+        network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        return network._orig_mod if isinstance(network, OptimizedModule) else network
 
     @property
     def bfloat16_on_cpu(self) -> bool:

@@ -144,6 +144,18 @@ def test_dropout_is_on_when_the_network_predicts():
     assert not torch.equal(unet(image), unet(image))
 
 
+def test_what_torchs_compiler_wraps_takes_a_backbones_weights_too(planned):
+    from maxquery_training.near_ood.trainers import ContinuedTrainer
+
+    plans = planned.read_plans() | {"continue_training": False}
+    trainer = ContinuedTrainer(plans, "3d_fullres", 0, planned.read_description(), torch.device("cpu"))
+    trainer.initialize()
+    weights = {name: tensor + 1 for name, tensor in trainer.network.state_dict().items()}
+    trainer.network = torch.compile(trainer.network)  # as nnU-Net does on a GPU
+    trainer.load_backbone(weights)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in trainer.bare_network.state_dict().items())
+
+
 class Untrained(StockNet):
     def __init__(self):
         torch.nn.Module.__init__(self)
