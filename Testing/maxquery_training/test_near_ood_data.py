@@ -123,6 +123,21 @@ def test_shares_of_a_folders_patients_are_dealt_out_by_the_seed(tmp_path):
     assert runs[0] != runs[1] and runs == read_benchmark(tmp_path / "config.json", tmp_path).runs
 
 
+def test_scans_of_one_patient_stay_together(tmp_path):
+    write_pairs(tmp_path, (2,) * 4)
+    scans = {"cases": "cases", "labels": {"organ": [1], "unknown": [2]}, "patients": {"one": ["0", "3"]}}
+    planted = document(scans=[scans], outliers=["fat"], rounds={"validation": 1, "test": 1},
+                       runs=[{"seed": 0, "validation": ["1"], "test": ["one"]}])  # fmt: skip
+    del planted["prepared"], planted["leave_out"]
+    (tmp_path / "config.json").write_text(json.dumps(planted))
+    found = read_benchmark(tmp_path / "config.json", tmp_path).data.scans
+    assert {scan.name: scan.patient for scan in found} == {"0": "one", "1": "1", "2": "2", "3": "one"}
+    planted["scans"][0]["patients"] = {"one": ["0", "4"]}
+    (tmp_path / "config.json").write_text(json.dumps(planted))
+    with pytest.raises(InputError, match=r"patients.one\[1\]: .*one of 0, 1, 2, 3"):
+        read_benchmark(tmp_path / "config.json", tmp_path)
+
+
 def test_the_quick_benchmarks_can_be_read():
     data = Path(__file__).parents[3] / "shared" / "data"
     if not data.is_dir():

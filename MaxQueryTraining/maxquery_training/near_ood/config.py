@@ -141,13 +141,20 @@ def _scan(entry: Json, folder: Path) -> TrainingCase:
 
 
 def _cohort(entry: Json, folder: Path) -> list[TrainingCase]:
-    """Every case with a mask of a folder or table, as `maxquery-train prepare` reads it."""
-    entry.only(("cases", "labels", *_HOW))
+    """Every case with a mask of a folder or table, as `maxquery-train prepare` reads it; `patients` names those of
+    whom there are several."""
+    entry.only(("cases", "labels", "patients", *_HOW))
     labels = _labels(entry["labels"])
+    cases = [case for case in read_cohort(folder / entry["cases"].some_text()).cases if case.mask]
+    patient_of = {case.case: case.patient for case in cases}
+    if "patients" in entry.object():
+        for patient in entry["patients"].object():
+            for name in entry["patients"][patient].items():
+                patient_of[name.one_of(tuple(patient_of))] = patient
     return [
-        TrainingCase(case.case, case.patient, case.images[0], case.mask, labels, **_numbers(entry))
-        for case in read_cohort(folder / entry["cases"].some_text()).cases if case.mask
-    ]  # fmt: skip
+        TrainingCase(case.case, patient_of[case.case], case.images[0], case.mask, labels, **_numbers(entry))
+        for case in cases
+    ]
 
 
 def _numbers(entry: Json) -> dict[str, int]:
