@@ -89,13 +89,14 @@ class BottleneckTransformer(nn.Module):
 
 
 class TransUNetTrainer(FromScratchTrainer):
-    """Its U-Net has the rate that the plain one has in the backbone stage."""
+    """Its U-Net has the rate that the plain one has in the backbone stage, if that is AdamW's too."""
 
     def configure_optimizers(self):
         transformer = list(self.network.encoder.stages[-1][1].parameters())
         of_transformer = set(map(id, transformer))
         unet = [weight for weight in self.network.parameters() if id(weight) not in of_transformer]
-        groups = [{"params": unet, "lr": self.preset.backbone_rate}, {"params": transformer, "lr": _RATE}]
+        of_unet = self.preset.backbone_rate if self.preset.backbone_optimiser == "adamw" else _RATE
+        groups = [{"params": unet, "lr": of_unet}, {"params": transformer, "lr": _RATE}]
         optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
         return optimizer, LambdaLR(optimizer, lambda epoch: (1 - epoch / self.num_epochs) ** 0.9)
 
