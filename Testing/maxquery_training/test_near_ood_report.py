@@ -18,6 +18,13 @@ def test_the_text_is_made_from_the_figures(file):
     assert markdown(json.loads(file.read_text("utf-8"))) == file.with_name("REPORT.md").read_text("utf-8")
 
 
+def test_what_no_case_could_show_is_left_out_of_the_summary():
+    nothing = {"mean": None, "ci": None, "sd_over_runs": None}
+    rows = [row | {"mean_of_types": nothing} for row in REPORT["tables"]["1"]]
+    text = markdown(REPORT | {"tables": REPORT["tables"] | {"1": rows}})
+    assert "**AUROC, each type of outlier alike**" in TEXT and "**AUROC, each type of outlier alike**" not in text
+
+
 def test_it_tells_how_far_runs_lie_apart():
     for row in REPORT["tables"]["1"]:
         told = re.search(rf"^\| {re.escape(row['method'])} \| ([\d.]+) ± ([\d.]+) \(", TEXT, re.MULTILINE)

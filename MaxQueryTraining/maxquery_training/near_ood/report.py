@@ -6,6 +6,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def collect(benchmark: Benchmark, runs: Sequence[BenchmarkRun]) -> dict[str, Any
 
 
 def _environment() -> dict[str, str]:
-    packages = {name: version(name) for name in ("maxquery", "torch", "nnunetv2", "numpy", "scipy")}
+    names = ("maxquery", "torch", "nnunetv2", "numpy", "scipy", *(("openvino",) if find_spec("openvino") else ()))
+    packages = {name: version(name) for name in names}
     git = subprocess.run(
         ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
         capture_output=True, text=True, check=False,

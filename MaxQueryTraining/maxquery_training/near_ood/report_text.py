@@ -87,7 +87,10 @@ def _summary(report: dict[str, Any]) -> list[str]:
     sentences = []
     rows = {row["method"]: row for row in report["tables"]["1"]}
     for name, of in _ALSO.items():
-        best = max(rows.values(), key=lambda row: of(row)["mean"] or 0)
+        known = [row for row in rows.values() if of(row)["mean"] is not None]
+        if not known:
+            continue
+        best = max(known, key=lambda row: of(row)["mean"])
         ours = "".join(f"{row} {_percent(of(rows[row]))}; " for row in report["against_best"])
         sentences.append(f"- **{name}**: {ours}the best is {best['method']}, {_percent(of(best))}.")
     patients = len({patient for run in report["runs"] for patient in run["test_patients"]})
@@ -112,7 +115,9 @@ def _how(report: dict[str, Any]) -> str:
         f"{sum(run['test_cases'] for run in report['runs'])} cases: {report['cases_are']}. "
         "In per cent: mean over runs, ± their standard deviation, in brackets the 95 % bootstrap interval by patient. "
         "Outlier voxels against "
-        "voxels of organ and known tumours, all cases of a run pooled. *Known tumours*: AUROC against those alone; "
+        "voxels of organ and known tumours, all cases of a run pooled. *Case AUC*: cases with an outlier against those "
+        "without, by the mean score over predicted tumour, real ones of unknown type too; a case without predicted "
+        "tumour comes last. *Known tumours*: AUROC against those alone; "
         "*whole volume*: against every known voxel, those around the patient too, which have the least of each score. "
         "*Real tumours*: AUROC of tumours of unknown type against organ; none says which way is right. "
         f"{_CHOSEN_BY_VALIDATION if report['chosen_by_validation'] else _NOT_CHOSEN} "

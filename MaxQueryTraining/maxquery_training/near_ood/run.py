@@ -75,7 +75,7 @@ class BenchmarkRun:
         if self.is_measured(network):
             return
         with quiet():
-            module = self.networks.load(network)
+            module = self.networks.load(network).to(self.device)
             scores = self._scores(network, module)
         if network.kind in SEGMENTERS:
             self._measure(network, module, {}, "train", {}, say)
