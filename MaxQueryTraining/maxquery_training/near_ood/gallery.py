@@ -8,12 +8,11 @@ from maxquery_training.label_scheme import OUTLIER
 from maxquery_training.near_ood.config import Benchmark, Network
 from maxquery_training.near_ood.figures import draw_all_queries, draw_maps, draw_query_maps
 from maxquery_training.near_ood.measuring import Measured
-from maxquery_training.near_ood.methods import CHOSEN, IN_TUMOURS
+from maxquery_training.near_ood.methods import CHOSEN
 from maxquery_training.near_ood.run import BenchmarkRun
+from maxquery_training.near_ood.tables import HELD_AGAINST, OURS
 
-OURS, WITHOUT_QD = "MaxQuery", "MaxQuery without QD"
-HELD_AGAINST = (OURS, f"{OURS}, {IN_TUMOURS}", f"{OURS}, {CHOSEN}", f"{OURS} with exposure, {IN_TUMOURS}")
-"""Our rows of Table 1: the paper's, and what we would use."""
+WITHOUT_QD = "MaxQuery without QD"
 _FIGURE_4 = (
     "MSP", "MaxLogit", "SML", "Type doubt", "Outlier exposure", *(row for row in HELD_AGAINST if CHOSEN not in row)
 )

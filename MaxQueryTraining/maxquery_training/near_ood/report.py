@@ -13,12 +13,19 @@ from typing import Any
 import torch
 
 from maxquery_training.near_ood.config import Benchmark
-from maxquery_training.near_ood.gallery import HELD_AGAINST, OURS, draw
+from maxquery_training.near_ood.gallery import draw
 from maxquery_training.near_ood.methods import CHOSEN, IN_TUMOURS, P_TUMOUR, SEGMENTERS
 from maxquery_training.near_ood.report_text import markdown
 from maxquery_training.near_ood.run import BenchmarkRun
 from maxquery_training.near_ood.statistics import has_outliers
-from maxquery_training.near_ood.tables import against_best, localisation_row, measured_methods, segmentation_row
+from maxquery_training.near_ood.tables import (
+    HELD_AGAINST,
+    OURS,
+    against_best,
+    localisation_row,
+    measured_methods,
+    segmentation_row,
+)
 
 _TABLE_4 = {
     "category, post-softmax": ("category", "post"), "category, pre-softmax": ("category", "pre"),

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from maxquery_training.near_ood.gallery import OURS
 from maxquery_training.near_ood.measuring import FOUND_IOU
 from maxquery_training.near_ood.methods import CHOSEN
-from maxquery_training.near_ood.tables import FALSE_REGIONS
+from maxquery_training.near_ood.tables import FALSE_REGIONS, OURS
 
 _FROM_SCRATCH = ("swin", "transunet", "synthesis")
 _ALSO: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {

@@ -10,9 +10,12 @@ import numpy as np
 from maxquery_training.near_ood import statistics as st
 from maxquery_training.near_ood.config import Network
 from maxquery_training.near_ood.measuring import Measured
-from maxquery_training.near_ood.methods import CHOSEN, rows_of
+from maxquery_training.near_ood.methods import CHOSEN, IN_TUMOURS, rows_of
 from maxquery_training.near_ood.run import BenchmarkRun, validation_limits
 
+OURS = "MaxQuery"
+HELD_AGAINST = (OURS, f"{OURS}, {IN_TUMOURS}", f"{OURS}, {CHOSEN}", f"{OURS} with exposure, {IN_TUMOURS}")
+"""Our rows of Table 1: the paper's, and what we would use."""
 FALSE_REGIONS = (1, 4, 8)
 """A case, at which it is asked how many outliers are found."""
 
