@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +22,7 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from MaxQuerySegmentationLib.anomaly_scale import UNITS
-from MaxQuerySegmentationLib.child import End, Progress
+from MaxQuerySegmentationLib.child import End
 from MaxQuerySegmentationLib.ct_input import fit, problem, show_as_abdomen, slice_centre
 from MaxQuerySegmentationLib.dependencies import about_first_run, ensure_packages
 from MaxQuerySegmentationLib.engine import Engine, about_python
@@ -34,11 +33,11 @@ from MaxQuerySegmentationLib.phase_selectors import PhaseSelectors, completed
 from MaxQuerySegmentationLib.report_sentence import sentence
 from MaxQuerySegmentationLib.result_nodes import ResultNodes, first_ct
 from MaxQuerySegmentationLib.result_panel import ResultPanel
+from MaxQuerySegmentationLib.run_panel import RunPanel
 from MaxQuerySegmentationLib.sample_data import NAME as SAMPLE
 from MaxQuerySegmentationLib.sample_data import register_sample_data
 from MaxQuerySegmentationLib.segment_run import ResponsesRun, SegmentRun
 
-_POLL_MILLISECONDS = 100
 _NO_MODEL = _("No model of this name is installed here: choose another one, or install it.")
 _PYTHON_SETTING = "MaxQuery/Python"
 _ASK_TIP = _("Computes all responses in a cube around the centre of the axial view. Needs the model.")
@@ -92,7 +91,7 @@ class MaxQuerySegmentationParameterNode:
 
 
 class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: input, the button, progress, result, heatmap, advanced."""
+    """The panel: what is chosen, and what then is offered, begun and shown."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -100,7 +99,6 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.logic = None
         self._parameters = None
         self._guiTag = None
-        self._run: SegmentRun | ResponsesRun | None = None
         self._asked: ResultNodes | None = None  # whose queries answer now
         self._firstRun = ""
         self._region: vtkMRMLMarkupsROINode | None = None
@@ -113,20 +111,15 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         panel.setMRMLScene(slicer.mrmlScene)
         self.logic = MaxQuerySegmentationLogic()
         notes_folder = Path(slicer.app.slicerUserSettingsFilePath).parent / "MaxQuery" / "queries"
-        self.result = ResultPanel(self.ui, notes_folder, self.offerQueries, self._fail)
-
+        self.run = RunPanel(self.ui, self.takeUp, self.onRunOver)
+        self.result = ResultPanel(self.ui, notes_folder, self.offerQueries, self.run.fail)
         self.phases = PhaseSelectors(self.ui.phasesFrame.layout(), self.onPhaseChosen)
         self.models: dict[str, InstalledModel] = {}
-        self.timer = qt.QTimer()
-        self.timer.setInterval(_POLL_MILLISECONDS)
-        self.timer.timeout.connect(self.onTimer)
         self._soon = qt.QTimer()  # a node that has come or gone is whole, or gone, a moment later
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self.onSceneChanged)
         self.ui.modelSelector.currentTextChanged.connect(self.onModelChosen)
         self.ui.segmentButton.clicked.connect(self.onSegment)
-        self.ui.cancelButton.clicked.connect(self.onCancel)
-        self.ui.detailsButton.toggled.connect(self.ui.detailsText.setVisible)
         self.ui.responsesButton.clicked.connect(self.onAskQueries)
         self.ui.cropSelector.nodeAddedByUser.connect(self.onRegionAdded)
         self.ui.pythonPath.currentPathChanged.connect(self.onPythonChosen)
@@ -144,16 +137,12 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             (slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved),
         ):
             self.addObserver(slicer.mrmlScene, event, handler)
-        self.ui.progressFrame.setVisible(False)
-        self.ui.errorFrame.setVisible(False)
         self.result.show(None, None)
         self.initializeParameterNode()
 
     def cleanup(self):
-        if self._run is not None:
-            self._run.kill()
-        for timer in (self.timer, self._soon):
-            timer.stop()
+        self.run.kill()
+        self._soon.stop()
         self.result.heatmap.stop()
         self._disconnect()
         self.result.inspector.answers.show(None)  # their nodes serve nobody else
@@ -166,9 +155,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._disconnect()
 
     def onSceneStartClose(self, caller, event):
-        if self._run is not None:
-            self._run.kill()
-            self._stopped()
+        self.run.kill()
         self._asked = None
         self._disconnect()
         self.result.show(None, None)
@@ -263,11 +250,11 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui.modelLabel.setText(self.model().about)
         self.choosePhases()
         self._watch(chosen.cropTo)
-        why_not = _("A run is under way.") if self._run else self._problem()
+        why_not = _("A run is under way.") if self.run.is_under_way else self._problem()
         self._offer(self.ui.segmentButton, why_not, _("Runs in the background; Slicer stays usable."))
         hint = why_not or self._firstRun
         self.ui.hintLabel.setText(hint)
-        self.ui.hintLabel.setVisible(bool(hint) and self._run is None)
+        self.ui.hintLabel.setVisible(bool(hint) and not self.run.is_under_way)
         self.offerQueries()
         if self.result.shown is None or self.result.shown.ct is not chosen.ct:
             self.showResult()
@@ -300,7 +287,7 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         button.setToolTip(why_not or tip)
 
     def _cannot_ask(self) -> str | None:
-        if self._run is not None:
+        if self.run.is_under_way:
             return _("A run is under way.")
         if self.result.shown is None:
             return _("There is no result to ask about: segment a CT first.")
@@ -335,63 +322,22 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def _start(self, kind, model, phases, *what):
         chosen, python = self._parameters, self.ui.pythonPath.currentPath
-        self.ui.errorFrame.setVisible(False)
         parameters = RunParameters(model, chosen.device, chosen.quality)
-        try:
+
+        def start():
             if not python:
                 ensure_packages(Path(self.resourcePath("requirements.txt")))
                 self.tellOfFirstRun()
-            self._run = self.logic.start(kind, phases, parameters, *what, python=python)
-        except (OSError, RuntimeError, ImportError, subprocess.CalledProcessError) as error:
-            self._fail(str(error))
+            return self.logic.start(kind, phases, parameters, *what, python=python)
+
+        self.run.begin(start)
+        self.onParametersModified()
+
+    def takeUp(self, run: SegmentRun | ResponsesRun):
+        """What a run left. Raises OSError or ValueError."""
+        if isinstance(run, ResponsesRun):
+            self.result.inspector.answers.take(self._asked, *run.load(slicer.mrmlScene))
             return
-        self.ui.progressFrame.setVisible(True)
-        self.ui.progressBar.setValue(0)
-        self.ui.progressLabel.setText(_("Starting"))
-        self.timer.start()
-        self.onParametersModified()
-
-    def onCancel(self, checked=False):
-        if self._run is not None:
-            self.ui.progressLabel.setText(_("Stopping"))
-            self._run.cancel()
-
-    def onTimer(self):
-        for event in self._run.poll():
-            if isinstance(event, End):
-                run = self._run
-                self._stopped()
-                self._ended(run, event)
-                return
-            self.ui.progressBar.setValue(int(100 * event.fraction))
-            self.ui.progressLabel.setText(self._progress_text(event))
-
-    def _progress_text(self, progress: Progress) -> str:
-        text, left = f"{progress.message} · {self._run.seconds():.0f} s", self._run.seconds_left(progress)
-        return text if left is None else text + _(", this step about {seconds:.0f} s more").format(seconds=left)
-
-    def _stopped(self):
-        self.timer.stop()
-        self._run = None
-        self.ui.progressFrame.setVisible(False)
-
-    def _ended(self, run: SegmentRun | ResponsesRun, end: End):
-        try:
-            if end.outcome == "done" and isinstance(run, ResponsesRun):
-                self.result.inspector.answers.take(self._asked, *run.load(slicer.mrmlScene))
-            elif end.outcome == "done":
-                self._take_up(run)
-            elif end.outcome == "failed":
-                self._fail(f"{end.message} {end.hint}".strip(), end.details)
-        except (OSError, ValueError) as error:
-            self._fail(str(error), end.details)
-        finally:
-            self._asked = None
-            run.discard()
-        self.showResult()
-        self.onParametersModified()
-
-    def _take_up(self, run: SegmentRun):
         parameters = self.logic.getParameterNode()
         try:
             result = run.load(slicer.mrmlScene, parameters.replaceEarlier)
@@ -402,12 +348,10 @@ class MaxQuerySegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             if self.ui.keptFolder.currentPath:
                 run.keep_files(Path(self.ui.keptFolder.currentPath))
 
-    def _fail(self, message: str, details: str = ""):
-        self.ui.errorLabel.setText(message)
-        self.ui.detailsText.setPlainText(details)
-        self.ui.detailsButton.setChecked(False)
-        self.ui.detailsButton.setVisible(bool(details))
-        self.ui.errorFrame.setVisible(True)
+    def onRunOver(self):
+        self._asked = None
+        self.showResult()
+        self.onParametersModified()
 
     def onCrosshairMoved(self, caller, event):
         self.result.inspector.answers.follow(caller)

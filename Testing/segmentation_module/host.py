@@ -353,4 +353,4 @@ def wait(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 def run(widget) -> None:
     """A click on the button, and the whole run."""
     widget.ui.segmentButton.click()
-    wait(lambda: widget._run is None)
+    wait(lambda: not widget.run.is_under_way)

@@ -121,7 +121,7 @@ def test_they_are_kept_when_the_result_cannot_be_shown(panel, ct_node, tmp_path)
     panel.ui.keptFolder.currentPath = str(tmp_path)
     panel.ui.segmentButton.click()
     slicer.mrmlScene.RemoveNode(ct_node)
-    host.wait(lambda: panel._run is None)
+    host.wait(lambda: not panel.run.is_under_way)
     assert "deleted during the run" in panel.ui.errorLabel.text()
     assert (tmp_path / "MaxQuery Venous" / "report.json").is_file()
 
@@ -180,7 +180,7 @@ def test_cancel_leaves_scene_and_disk_as_they_were(panel, tmp_path):
     assert not panel.ui.segmentButton.isEnabled()
     panel.ui.cancelButton.click()
     start = time.monotonic()
-    host.wait(lambda: panel._run is None)
+    host.wait(lambda: not panel.run.is_under_way)
     assert time.monotonic() - start < 2
     assert slicer.mrmlScene.GetNumberOfNodes() == before and panel.ui.errorFrame.isHidden()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("maxquery-")]
@@ -189,20 +189,20 @@ def test_cancel_leaves_scene_and_disk_as_they_were(panel, tmp_path):
 def test_a_ct_deleted_during_the_run_is_said(panel, ct_node):
     panel.ui.segmentButton.click()
     slicer.mrmlScene.RemoveNode(ct_node)
-    host.wait(lambda: panel._run is None)
+    host.wait(lambda: not panel.run.is_under_way)
     assert "deleted during the run" in panel.ui.errorLabel.text()
 
 
 def test_closing_the_scene_ends_the_run(panel):
     panel.ui.segmentButton.click()
-    process = panel._run._child._process
+    process = panel.run._run._child._process
     slicer.mrmlScene.Clear(0)
-    assert panel._run is None and process.poll() is not None
+    assert not panel.run.is_under_way and process.poll() is not None
 
 
 def test_reloading_the_module_or_quitting_ends_the_run(panel, tmp_path):
     panel.ui.segmentButton.click()
-    process = panel._run._child._process
+    process = panel.run._run._child._process
     panel.cleanup()  # what Slicer calls for both
     assert process.poll() is not None
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("maxquery-")]
@@ -212,14 +212,14 @@ def test_a_ct_that_is_moved_during_the_run_takes_its_result_along(panel, ct_node
     panel.ui.segmentButton.click()
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     ct_node.SetAndObserveTransformNodeID(transform.GetID())
-    host.wait(lambda: panel._run is None)
+    host.wait(lambda: not panel.run.is_under_way)
     assert panel.result.shown.segmentation.GetParentTransformNode() is transform
 
 
 def test_a_ct_whose_own_place_changed_during_the_run_gets_no_result_in_the_old_one(panel, ct_node):
     panel.ui.segmentButton.click()
     ct_node.SetOrigin(10.0, 0.0, 0.0)  # as 'Center Volume' does, or a transform that is hardened
-    host.wait(lambda: panel._run is None)
+    host.wait(lambda: not panel.run.is_under_way)
     assert "centred or hardened during the run" in panel.ui.errorLabel.text()
     assert not results_in(slicer.mrmlScene)
 
@@ -227,7 +227,7 @@ def test_a_ct_whose_own_place_changed_during_the_run_gets_no_result_in_the_old_o
 def test_a_run_that_ends_while_another_module_is_open_is_there_on_return(panel, capsys):
     panel.ui.segmentButton.click()
     panel.exit()
-    host.wait(lambda: panel._run is None)
+    host.wait(lambda: not panel.run.is_under_way)
     assert panel.ui.errorFrame.isHidden(), panel.ui.errorLabel.text()
     panel.enter()
     assert panel.result.shown is not None and panel.result.heatmap.heatmap is not None
@@ -237,4 +237,5 @@ def test_a_run_that_ends_while_another_module_is_open_is_there_on_return(panel, 
 def test_nothing_goes_on_after_the_module_was_reloaded(panel):
     panel.ui.segmentButton.click()
     panel.cleanup()
-    assert not panel.timer.isActive() and not panel._soon.isActive() and not panel.result.heatmap._resting.isActive()
+    timers = panel.run._timer, panel._soon, panel.result.heatmap._resting
+    assert not any(timer.isActive() for timer in timers)

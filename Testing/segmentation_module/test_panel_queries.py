@@ -51,7 +51,7 @@ def test_every_query_answers_around_the_views_centre_and_the_chart_follows_the_c
     host.run(panel)
     assert not panel.ui.pictureButton.isEnabled()
     panel.ui.responsesButton.click()
-    host.wait(lambda: panel._run is None)
+    host.wait(lambda: not panel.run.is_under_way)
     assert panel.ui.errorFrame.isHidden(), panel.ui.errorLabel.text()
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     crosshair.SetCursorPositionRAS(slice_centre(panel.result.shown.ct))
@@ -74,7 +74,7 @@ def test_answers_about_one_case_are_never_shown_over_another(panel):
     host.run(panel)
     panel.ui.responsesButton.click()
     panel._parameters.ct = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6), np.int16), name="other patient")
-    host.wait(lambda: panel._run is None)
+    host.wait(lambda: not panel.run.is_under_way)
     assert panel.result.inspector.answers.responses is None and "MaxQuery Venous" in panel.ui.inspectorLabel.text()
 
 
@@ -84,14 +84,14 @@ def test_answers_of_a_network_that_was_trained_again_are_not_taken_for_the_old_o
     report["bundle"]["weights_sha256"] = 64 * "0"
     panel.result.shown.provenance.SetText(json.dumps(report))
     panel.ui.responsesButton.click()
-    host.wait(lambda: panel._run is None)
+    host.wait(lambda: not panel.run.is_under_way)
     assert panel.result.inspector.answers.responses is None and "another network" in panel.ui.inspectorLabel.text()
 
 
 def test_a_response_is_no_ct(panel, ct_node):
     host.run(panel)
     panel.ui.responsesButton.click()
-    host.wait(lambda: panel._run is None)
+    host.wait(lambda: not panel.run.is_under_way)
     assert panel.result.inspector.answers.responses.volume.GetImageData() is None
     panel.ui.responseSelector.setCurrentText("tumour")
     assert panel.result.inspector.answers.responses.volume.GetImageData() is not None
@@ -139,7 +139,7 @@ def test_queries_of_an_earlier_result_answer_for_it(panel):
     host.run(panel)
     panel.ui.resultSelector.setCurrentIndex(1)
     panel.ui.responsesButton.click()
-    host.wait(lambda: panel._run is None)
+    host.wait(lambda: not panel.run.is_under_way)
     assert panel.result.shown.name == "MaxQuery Venous" and panel.result.inspector.answers.responses is not None
 
 

@@ -164,7 +164,7 @@ def test_closing_the_scene_empties_the_panel(with_result, capsys):
 def test_a_closed_case_leaves_the_memory(panel):
     host.run(panel)
     panel.ui.responsesButton.click()
-    host.wait(lambda: panel._run is None)
+    host.wait(lambda: not panel.run.is_under_way)
     voxels = vtk.vtkWeakReference()
     voxels.Set(panel.result.shown.raw.GetImageData())
     slicer.mrmlScene.Clear(0)
