@@ -23,7 +23,7 @@ from slicer.util import VTKObservationMixin
 
 from MaxQuerySegmentationLib.anomaly_scale import UNITS
 from MaxQuerySegmentationLib.child import End
-from MaxQuerySegmentationLib.ct_input import fit, problem, show_as_abdomen, slice_centre
+from MaxQuerySegmentationLib.ct_input import first_ct, fit, problem, show_as_abdomen, slice_centre
 from MaxQuerySegmentationLib.dependencies import about_first_run, ensure_packages
 from MaxQuerySegmentationLib.engine import Engine, about_python
 from MaxQuerySegmentationLib.engine_arguments import DEVICES, QUALITIES, RunParameters
@@ -31,7 +31,7 @@ from MaxQuerySegmentationLib.heatmap_panel import REGIONS
 from MaxQuerySegmentationLib.installed_models import InstalledModel, installed_models
 from MaxQuerySegmentationLib.phase_selectors import PhaseSelectors, completed
 from MaxQuerySegmentationLib.report_sentence import sentence
-from MaxQuerySegmentationLib.result_nodes import ResultNodes, first_ct
+from MaxQuerySegmentationLib.result_nodes import ResultNodes
 from MaxQuerySegmentationLib.result_panel import ResultPanel
 from MaxQuerySegmentationLib.run_panel import RunPanel
 from MaxQuerySegmentationLib.sample_data import NAME as SAMPLE

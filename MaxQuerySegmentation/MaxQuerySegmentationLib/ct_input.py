@@ -43,6 +43,12 @@ def problem(phases: Sequence, phase_names: Sequence[str], region=None) -> str | 
     return None
 
 
+def first_ct(scene):
+    """The first volume of the scene that is no result, None if there is none."""
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
+    return next((node for node in volumes if problem([node], [""]) is None), None)
+
+
 def voxels_in(ct, region) -> tuple[slice, slice, slice]:
     """The box `(Z, Y, X)` of the CT's voxels that holds what an ROI node bounds in the world."""
     bounds = [0.0] * 6

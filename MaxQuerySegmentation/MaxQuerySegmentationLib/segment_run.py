@@ -16,7 +16,8 @@ from MaxQuerySegmentationLib.child import Child, End, Progress
 from MaxQuerySegmentationLib.ct_input import write_phases
 from MaxQuerySegmentationLib.engine import Engine
 from MaxQuerySegmentationLib.engine_arguments import RunParameters, responses_arguments, segment_arguments
-from MaxQuerySegmentationLib.result_nodes import ResultNodes, load_result, new_name, remove_result, results_in
+from MaxQuerySegmentationLib.result_loading import load_result
+from MaxQuerySegmentationLib.result_nodes import ResultNodes, new_name, remove_result, results_in
 
 _TELLING_FRACTION = 0.05  # of a stage, before which its end cannot be told
 

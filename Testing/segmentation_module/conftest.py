@@ -104,7 +104,7 @@ def ct_node(scene, case_files):
 
 @pytest.fixture
 def result(scene, case_files, ct_node):
-    from MaxQuerySegmentationLib.result_nodes import load_result
+    from MaxQuerySegmentationLib.result_loading import load_result
 
     return load_result(scene, case_files.folder, [ct_node], "MaxQuery Venous", "test")
 

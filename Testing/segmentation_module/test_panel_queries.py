@@ -9,8 +9,8 @@ import slicer
 
 pytest.importorskip("PySide6.QtWidgets", reason="needs Qt and its system libraries", exc_type=ImportError)
 
-from MaxQuerySegmentationLib.ct_input import slice_centre
-from MaxQuerySegmentationLib.result_nodes import first_ct, load_result
+from MaxQuerySegmentationLib.ct_input import first_ct, slice_centre
+from MaxQuerySegmentationLib.result_loading import load_result
 
 from . import host
 

@@ -9,7 +9,8 @@ import vtk
 
 pytest.importorskip("PySide6.QtWidgets", reason="needs Qt and its system libraries", exc_type=ImportError)
 
-from MaxQuerySegmentationLib.result_nodes import load_result, remove_result, results_in
+from MaxQuerySegmentationLib.result_loading import load_result
+from MaxQuerySegmentationLib.result_nodes import remove_result, results_in
 
 from . import host
 

@@ -7,7 +7,8 @@ import pytest
 import slicer
 import vtk
 
-from MaxQuerySegmentationLib.result_nodes import load_result, new_name, remove_result, results_in
+from MaxQuerySegmentationLib.result_loading import load_result
+from MaxQuerySegmentationLib.result_nodes import new_name, remove_result, results_in
 
 SAID = '{"0": {"comment": "5\'\' or 6\\", \u00fcber; 50 % of \\"it\\"\\tseen:\\nask for MR"}}'
 

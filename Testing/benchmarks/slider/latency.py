@@ -33,7 +33,8 @@ from maxquery.samples import fetch_sample  # noqa: E402
 from MaxQuerySegmentationLib.anomaly_scale import AnomalyScale  # noqa: E402
 from MaxQuerySegmentationLib.heatmap import Heatmap  # noqa: E402
 from MaxQuerySegmentationLib.ood_segment import OodSegment  # noqa: E402
-from MaxQuerySegmentationLib.result_nodes import ResultNodes, load_result  # noqa: E402
+from MaxQuerySegmentationLib.result_loading import load_result  # noqa: E402
+from MaxQuerySegmentationLib.result_nodes import ResultNodes  # noqa: E402
 from MaxQuerySegmentationLib.searched_anomaly import SearchedAnomaly  # noqa: E402
 
 SLICES = 300
