@@ -10,7 +10,7 @@ class MaxQueryError(Exception):
     exit_code = 1
 
     def __init__(self, code: str, message: str, hint: str = ""):
-        super().__init__(message)
+        super().__init__(code, message, hint)  # what a child process sends back makes it again
         self.code, self.message, self.hint = code, message, hint
 
     def __str__(self) -> str:
@@ -36,6 +36,7 @@ class Cancelled(MaxQueryError):
 
     def __init__(self, message: str = "Stopped on request; nothing unfinished was left behind.") -> None:
         super().__init__("cancelled", message)
+        self.args = (message,)
 
 
 def unforeseen(error: Exception) -> MaxQueryError:

@@ -15,6 +15,7 @@ from maxquery.volume import Grid
 from maxquery_training.label_scheme import BACKGROUND, ORGAN
 from maxquery_training.labelled_case import model_labels
 from maxquery_training.lesions.types import LESION_TYPES
+from maxquery_training.nifti_writing import write_nifti
 from maxquery_training.planting import TYPE_LABELS, UNKNOWN_TUMOUR, plant_inliers
 from maxquery_training.stacking import stack
 
@@ -99,7 +100,7 @@ def _write_case(case: TrainingCase, folder: Path, spacing_zyx_mm: tuple[float, f
         for array, file in zip(arrays, files, strict=True):
             resampled = sitk.GetImageFromArray(array)
             resampled.SetSpacing(spacing_zyx_mm[::-1])
-            sitk.WriteImage(resampled, str(file))
+            write_nifti(resampled, file)
 
 
 def _continued(case: TrainingCase, above: bool, below: bool) -> tuple[sitk.Image, np.ndarray]:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +17,7 @@ from maxquery.reading import read_case, read_mask
 from maxquery.volume import Grid, whole_hu
 from maxquery_training.cohort import CaseFiles, Cohort
 from maxquery_training.label_scheme import ORGAN, OUTLIER, LabelScheme
+from maxquery_training.nifti_writing import write_nifti
 from maxquery_training.planting import plant_inliers
 from maxquery_training.split import split_patients
 
@@ -25,6 +25,7 @@ OOD = "ood"
 FOLDERS = {"train": "Tr", "val": "Tr", "test": "Ts", OOD: "Ood"}  # imagesTr, labelsTr, …
 _STAGED = ("images", "labels")
 _GRID_TOLERANCE_MM = 0.05  # headers are often rounded
+_ALL_BUT_WHOLE = 1e-3  # a float file's 0.99999994 is a 1
 
 
 @dataclass
@@ -74,10 +75,10 @@ def prepare(
         raise InputError("plant", message, "Prepare one phase, or plant nothing.")
     _check_names(cohort, folder, plant)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=".prepare-", dir=folder.parent))
-    try:
+    with tempfile.TemporaryDirectory(prefix=".prepare-", dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+        staged = Path(temporary) / folder.name  # with everybody's permissions, which `temporary` has not
         for kind in _STAGED:
-            (staged / kind).mkdir()
+            (staged / kind).mkdir(parents=True)
         reports = []
         with ProcessPoolExecutor(processes) as pool:
             for report in pool.map(partial(_convert, scheme=scheme, folder=staged), cohort.cases):
@@ -103,8 +104,6 @@ def prepare(
                 advance(report)
         _describe(staged, reports, scheme, cohort.phases, seed)
         staged.rename(folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     return reports
 
 
@@ -152,6 +151,7 @@ def _mask(files: CaseFiles, grid: Grid, scheme: LabelScheme, report: CaseReport)
     """The mask in the model's labels; adds to the report's problems, warnings and volumes."""
     if files.mask is None:
         report.warnings.append(f"No {scheme.organ} is labelled.")
+        _check_outlier(files, report)
         return np.zeros(grid.shape_zyx, np.uint8)
     try:
         array, own = read_mask(files.mask)
@@ -163,6 +163,8 @@ def _mask(files: CaseFiles, grid: Grid, scheme: LabelScheme, report: CaseReport)
             f"The mask does not lie on the image's grid: {_described(own)}; the image {_described(grid)}."
         )
         return None
+    whole = np.rint(array)
+    array = np.where(np.abs(array - whole) < _ALL_BUT_WHOLE, whole, array)
     strange = [f"{value:g}" for value in np.unique(array) if value not in scheme.meaning]
     if strange:
         listed = ", ".join(map(str, sorted(scheme.meaning)))
@@ -174,9 +176,20 @@ def _mask(files: CaseFiles, grid: Grid, scheme: LabelScheme, report: CaseReport)
     report.volumes_ml = _volumes_ml(mask, grid, scheme)
     if scheme.organ not in report.volumes_ml:
         report.warnings.append(f"No {scheme.organ} is labelled.")
-    if "outlier" in report.volumes_ml and not files.outlier:
-        report.problems.append("The mask holds an outlier, but the patient is not listed as one (column 'outlier').")
+    _check_outlier(files, report)
     return mask
+
+
+def _check_outlier(files: CaseFiles, report: CaseReport) -> None:
+    """The table and the mask must agree, or a strange tumour would be measured as liver without one."""
+    holds = "outlier" in report.volumes_ml
+    if holds and not files.outlier:
+        report.problems.append("The mask holds an outlier, but the patient is not listed as one (column 'outlier').")
+    if files.outlier and not holds:
+        report.problems.append(
+            "The case is listed as an outlier, but no mask says where that lies. Outline it, or, for a scan of the "
+            "patient without it, say no in the column 'outlier'."
+        )
 
 
 def _plant(report_and_copy: tuple[CaseReport, int], scheme: LabelScheme, folder: Path, seed: int) -> CaseReport:
@@ -222,16 +235,16 @@ def _write(path: Path, array: np.ndarray, grid: Grid) -> None:
     image.SetOrigin(grid.origin_lps_mm)
     image.SetDirection(np.ravel(grid.direction).tolist())
     # nnU-Net looks at arrays, not at directions.
-    sitk.WriteImage(sitk.DICOMOrient(image, "LPS"), str(path))
+    write_nifti(sitk.DICOMOrient(image, "LPS"), path)
 
 
 def _deal_out(reports: list[CaseReport], scheme: LabelScheme, seed: int) -> None:
-    """Gives each usable case its set; one outlier case makes the whole patient one.
+    """Gives each usable case its set; one outlier case, usable or not, makes the whole patient one.
 
     Patients of whom nothing is labelled are dealt out on their own: no set must have to do with them alone.
     """
     usable = [report for report in reports if not report.problems]
-    outliers = {report.patient for report in usable if report.outlier}
+    outliers = {report.patient for report in reports if report.outlier or "outlier" in report.volumes_ml}
     found: dict[str, set[str]] = {r.patient: set() for r in usable if r.patient not in outliers}
     for report in usable:
         if report.patient in found:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxquery.errors import InputError
+from maxquery.errors import InputError, MachineError
 from maxquery_training.cohort import read_cohort
 from maxquery_training.label_scheme import OUTLIER, read_label_scheme
 from maxquery_training.prepare import prepare
@@ -96,6 +96,58 @@ def test_an_outlier_patient_never_enters_training(twelve_patients, tmp_path):
     assert (held_out == OUTLIER).sum() == 27
     for path in (folder / "labelsTr").iterdir():
         assert sitk.GetArrayFromImage(sitk.ReadImage(str(path))).max() <= 4
+
+
+def test_an_outlier_patients_other_scans_stay_out_of_training_even_if_the_outliers_cannot_be_used(tmp_path):
+    rows = [
+        {"case": case, "patient": case[0], "image": write_image(tmp_path / f"{case}_ct.nii.gz", ct()),
+         "mask": write_image(tmp_path / f"{case}_seg.nii.gz", mask(value)), "outlier": "yes" if value == 77 else "no"}
+        for case, value in (("p1", 77), ("p2", 2), ("q1", OUTLIER_VALUE), ("q2", 2), ("r1", 2), ("s1", 3))
+    ]  # fmt: skip
+    folder = tmp_path / "raw" / "Dataset001_Liver"
+    of_one_type = scheme(SCHEME | {"types": [{"name": "HCC", "values": [2, 3, 4]}]})
+    reports = prepare(read_cohort(write_table(tmp_path, rows)), of_one_type, folder, skip_faulty=True)
+    sets = {report.case: report.set for report in reports}
+    assert sets["p1"] == "" and sets["q1"] == "", "one has a value without a meaning, one holds what it must not"
+    assert sets["p2"] == sets["q2"] == "ood" and "ood" not in (sets["r1"], sets["s1"])
+
+
+def test_a_case_listed_as_an_outlier_says_where_it_lies(tmp_path):
+    write_pairs(tmp_path, (2, 3, 2))
+    rows = [
+        {"case": str(n), "image": f"cases/{n}_ct.nii.gz", "mask": f"cases/{n}_seg.nii.gz" if n < 2 else "",
+         "outlier": "yes" if n else "no"}
+        for n in range(3)
+    ]  # fmt: skip
+    reports = []
+    with pytest.raises(InputError, match="2 of 3 cases cannot be used"):
+        prepare(read_cohort(write_table(tmp_path, rows)), scheme(), tmp_path / "raw" / "Dataset001_Liver",
+                advance=reports.append)  # fmt: skip
+    assert ["no mask says where that lies" in " ".join(report.problems) for report in reports] == [False, True, True]
+
+
+def test_a_mask_of_floats_may_miss_a_whole_number_by_a_rounding(tmp_path):
+    write_pairs(tmp_path, (2,))
+    path = tmp_path / "cases" / "0_seg.nii.gz"
+    reports = []
+    for off, problems in ((-6e-8, 0), (-0.4, 1)):
+        write_image(path, np.where(mask(2) == 1, np.float32(1 + off), mask(2)).astype(np.float32))
+        with pytest.raises(InputError):  # a single patient without a cyst is no dataset
+            prepare(read_cohort(tmp_path / "cases"), scheme(), tmp_path / "raw", advance=reports.append)
+        assert len(reports[-1].problems) == problems
+
+
+def test_a_disk_that_fills_up_is_noticed_and_leaves_nothing(twelve_patients, tmp_path):
+    resource = pytest.importorskip("resource", reason="needs POSIX limits")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    whole = min(path.stat().st_size for path in tmp_path.glob("*_ct.nii.gz"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (whole // 2, hard))
+    try:
+        with pytest.raises(MachineError, match="could not be written whole"):
+            prepare(read_cohort(twelve_patients), scheme(), tmp_path / "raw" / "Dataset001_Liver")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "raw").iterdir()) == []
 
 
 def test_each_case_that_cannot_be_used_is_named_and_nothing_is_written(tmp_path):

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from maxquery.errors import InputError
 from maxquery_training.label_scheme import BACKGROUND, ORGAN, OUTLIER
 from maxquery_training.near_ood.data import Run
+from maxquery_training.nifti_writing import write_nifti
 from maxquery_training.prepare import FOLDERS, OOD
 from maxquery_training.prepared_case import PreparedCase, prepared_cases, read_document
 from maxquery_training.preset import Preset
@@ -57,19 +58,17 @@ class PreparedData:
             )  # fmt: skip
         sets[OOD] = dict.fromkeys(outliers, 1)
         raw.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=".near-ood-", dir=raw.parent))
-        try:
+        with tempfile.TemporaryDirectory(prefix=".near-ood-", dir=raw.parent, ignore_cleanup_errors=True) as temporary:
+            staged = Path(temporary) / raw.name
             for name, members in sets.items():
                 for kind in ("images", "labels"):
-                    (staged / f"{kind}{FOLDERS[name]}").mkdir(exist_ok=True)
+                    (staged / f"{kind}{FOLDERS[name]}").mkdir(parents=True, exist_ok=True)
                 for case in members:
                     self._write_case(case, cases, staged, FOLDERS[name], document, lookup)
             document |= {"labels": labels, "numTraining": len(sets["train"]) + len(sets["val"])}
             _write(staged / "dataset.json", document)
             _write(staged / "cases.json", sets | {"patients": cases["patients"], "outliers": outliers})
             staged.rename(raw)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
 
     def _outlier(self, case: str, folder: str, document: dict) -> str:
         """The name of the first type in the case that is left out; "" for none."""
@@ -89,7 +88,7 @@ class PreparedData:
         mask = sitk.ReadImage(str(self.source / f"labels{own}" / f"{case}.nii.gz"))
         changed = sitk.GetImageFromArray(lookup[sitk.GetArrayFromImage(mask)])
         changed.CopyInformation(mask)
-        sitk.WriteImage(changed, str(target / f"labels{folder}" / f"{case}.nii.gz"))
+        write_nifti(changed, target / f"labels{folder}" / f"{case}.nii.gz")
 
     def validation(self, raw: Path, run: Run) -> list[PreparedCase]:
         return prepared_cases(raw, "val")
