@@ -1,6 +1,7 @@
 """The command `maxquery-train`: from images and masks on disk to a model and its figures."""
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -62,8 +63,8 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of nnU-Net's raw, preprocessed, results")
 
 
-def _add_processes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--processes", type=_positive, default=2, help="that read and convert (%(default)s)")
+def _add_processes(parser: argparse.ArgumentParser, default: int = 2, purpose: str = "that read and convert") -> None:
+    parser.add_argument("--processes", type=_positive, default=default, help=f"{purpose} (%(default)s)")
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +100,6 @@ def _add_prepare(commands) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    from maxquery.interruption import sigterm_interrupts
     from maxquery_training.cohort import read_cohort
     from maxquery_training.label_scheme import read_label_scheme
     from maxquery_training.prepare import CaseReport, prepare
@@ -114,12 +114,11 @@ def _prepare(options: argparse.Namespace) -> None:
         raise InputError("missing", f"There is no file {options.labels}.", "See --help for what it holds.")
     scheme = read_label_scheme(options.labels.name, options.labels.read_bytes())
     folder, cohort = _files(options).raw, read_cohort(options.source)
-    with sigterm_interrupts():
-        reports = prepare(
-            cohort, scheme, folder,
-            seed=options.seed, skip_faulty=options.skip_faulty, plant=options.plant, processes=options.processes,
-            advance=tell,
-        )  # fmt: skip
+    reports = prepare(
+        cohort, scheme, folder,
+        seed=options.seed, skip_faulty=options.skip_faulty, plant=options.plant, processes=options.processes,
+        advance=tell,
+    )  # fmt: skip
     count = Counter(report.set or "left out" for report in reports)
     print(", ".join(f"{name} {n}" for name, n in count.items()) + f" cases. Dataset in {folder}")
     if cohort.remark:
@@ -137,11 +136,14 @@ def _add_plan(commands) -> None:
 def _plan(options: argparse.Namespace) -> None:
     files, preset = _files(options), PRESETS[options.preset]
     _need(files.raw / "cases.json", "prepare")
-    if any(files.results.rglob("checkpoint_*.pth")) and Preset.from_json(files.read_plans()["maxquery"]) != preset:
-        raise InputError(
-            "trained", f"{files.results} holds a training with other plans than {options.preset}.",
-            "Remove it, or choose another --work.",
-        )  # fmt: skip
+    if any(files.results.rglob("checkpoint_*.pth")):
+        plans = files.read_plans()
+        files.check_planned(plans)
+        if Preset.from_json(plans["maxquery"]) != preset:
+            raise InputError(
+                "trained", f"{files.results} holds a training with other plans than {options.preset}.",
+                "Remove it, or choose another --work.",
+            )  # fmt: skip
     set_folders(options.work, options.processes)
     print("Planning and preprocessing with nnU-Net", flush=True)
     with quiet():
@@ -163,13 +165,15 @@ def _add_train(commands) -> None:
     train.add_argument("--seed", type=int, help="instead of the preset's")
     train.add_argument("--progress", choices=("rich", "jsonl", "none"), default="rich", help="(%(default)s)")
     train.add_argument("--tensorboard", action="store_true", help="curves for TensorBoard beside the checkpoints")
-    _add_processes(train)
+    of_nnunet = min(12, os.cpu_count() or 1)
+    _add_processes(train, of_nnunet, "one that trains, the others draw windows for it")
     train.set_defaults(run=_train)
 
 
 def _train(options: argparse.Namespace) -> None:
     files = _files(options)
     _need(files.plans.with_name("splits_final.json"), "plan")
+    files.check_planned(files.read_plans())
     from maxquery.device import find_device
 
     device = find_device(options.device)
@@ -218,12 +222,14 @@ def _calibrate(options: argparse.Namespace) -> None:
     from maxquery_training.calibration import calibrate
     from maxquery_training.prepared_case import read_prepared
     from maxquery_training.release import trained_bundle
+    from maxquery_training.stages import trained
 
     bundle = trained_bundle(files, name=options.dataset, licence="none", data="unsaid", limits="unsaid")
     parameters = PredictionParameters(device=options.device)
     bundle = calibrate(bundle, read_prepared(files.raw, ("val",)), parameters)
     tables = {name: getattr(bundle, name) for name in _TABLES}
-    files.calibration.write_text(json.dumps({name: table and table.to_json() for name, table in tables.items()}))
+    written = {name: table and table.to_json() for name, table in tables.items()}
+    files.calibration.write_text(json.dumps({"checkpoint": _sha256(trained(options.dataset)[0])} | written))
     print(f"Calibrated. Tables in {files.calibration}")
 
 
@@ -247,17 +253,19 @@ def _export(options: argparse.Namespace) -> None:
     from maxquery.bundle import save_bundle
     from maxquery.calibration import CalibrationTable
     from maxquery_training.release import trained_bundle
+    from maxquery_training.stages import trained
 
     bundle = trained_bundle(
         files, name=options.bundle.resolve().name, version=options.version, licence=options.licence,
         description=options.description, data=options.data, limits=options.limits, card=options.card,
     )  # fmt: skip
     written = json.loads(files.calibration.read_text("utf-8"))
-    if set(written) != set(_TABLES):
+    if set(written) != {"checkpoint", *_TABLES} or written["checkpoint"] != _sha256(trained(options.dataset)[0]):
         raise InputError(
-            "calibration", f"{files.calibration} is of another version of MaxQuery.", "Give 'calibrate' again."
-        )
-    tables = {name: table and CalibrationTable(**table) for name, table in written.items()}
+            "calibration", f"{files.calibration} is of another training, or of another version of MaxQuery.",
+            "Give 'calibrate' again.",
+        )  # fmt: skip
+    tables = {name: written[name] and CalibrationTable(**written[name]) for name in _TABLES}
     save_bundle(replace(bundle, **tables), options.bundle)
     print(f"Bundle in {options.bundle}")
 
@@ -352,6 +360,11 @@ def _near_ood(options: argparse.Namespace) -> None:
 
 def _files(options: argparse.Namespace) -> DatasetFiles:
     return DatasetFiles(options.work, options.dataset)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _need(path: Path, command: str) -> None:

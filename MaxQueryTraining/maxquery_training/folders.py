@@ -1,11 +1,13 @@
 """Where nnU-Net finds and leaves its files."""
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maxquery.errors import InputError
 from maxquery_training.preset import PLANS
 
 
@@ -46,3 +48,18 @@ class DatasetFiles:
 
     def read_plans(self) -> dict[str, Any]:
         return json.loads(self.plans.read_text("utf-8"))
+
+    def digest(self) -> str:
+        """Of what is written about the raw dataset: labels, cases, how much of what is in each, and the split."""
+        about = (self.raw / name for name in ("dataset.json", "cases.json", "cases.csv"))
+        return hashlib.sha256(b"".join(file.read_bytes() for file in about if file.exists())).hexdigest()
+
+    def check_planned(self, plans: dict[str, Any]) -> None:
+        """Raises InputError where the dataset was prepared anew after `plans`, which a checkpoint holds too, were made:
+        a value may mean another type now, and a patient of the training may be one of the test."""
+        digest = self.digest()
+        if plans.get("prepared", digest) != digest:
+            raise InputError(
+                "trained", f"{self.raw} was prepared anew since it was planned.",
+                f"Remove {self.results}, if there is one, and give 'plan' again; or choose another --work.",
+            )  # fmt: skip

@@ -3,17 +3,21 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, plan_experiment_dataset
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 
 from maxquery.errors import InputError
+from maxquery_training.folders import DatasetFiles
 from maxquery_training.preprocessing import ModelGridPreprocessor
 from maxquery_training.preset import CONFIGURATION, PLANS, Preset
 
 
 def plan_and_preprocess(dataset_id: int, dataset_name: str, preset: Preset, processes: int) -> dict:
-    """The plans, as nnU-Net reads them, with the preset under `maxquery`; the data lie preprocessed.
+    """The plans, as nnU-Net reads them, with the preset under `maxquery` and the dataset's digest under `prepared`; the
+    data lie preprocessed.
 
     Raises InputError when there is nothing to train or to validate on.
     """
@@ -29,6 +33,7 @@ def plan_and_preprocess(dataset_id: int, dataset_name: str, preset: Preset, proc
     )
     plans_file = preprocessed / f"{PLANS}.json"
     plans = with_preset(json.loads(plans_file.read_text()), preset)
+    plans["prepared"] = DatasetFiles(Path(nnUNet_raw).parent, dataset_name).digest()
     plans_file.write_text(json.dumps(plans, indent=2))
     preprocessor = ModelGridPreprocessor(verbose=False)
     preprocessor.show_progress_bar = False
@@ -58,8 +63,10 @@ def with_preset(plans: dict, preset: Preset) -> dict:
         lower, upper = preset.window_hu
         for channel in plans["foreground_intensity_properties_per_channel"].values():
             channel["percentile_00_5"], channel["percentile_99_5"] = lower, upper
-    if preset.features is not None:
-        kwargs = configuration["architecture"]["arch_kwargs"]
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    if preset.features is None:
+        kwargs.update(_network_of(preset))
+    else:
         strides = [list(s) for s in preset.strides]
         kwargs.update(
             n_stages=len(preset.features),
@@ -71,6 +78,21 @@ def with_preset(plans: dict, preset: Preset) -> dict:
             n_conv_per_stage_decoder=[1] * (len(strides) - 1),
         )
     return plans
+
+
+def _network_of(preset: Preset) -> dict[str, Any]:
+    """What nnU-Net plans for the preset's windows and spacing. What it has planned is for windows of its own choice,
+    which the strides may divide where they do not divide the preset's."""
+    _, strides, kernels, _, _ = get_pool_and_conv_props(preset.spacing_zyx_mm, preset.patch_zyx, 4, 999_999)
+    stages = len(strides)
+    return {
+        "n_stages": stages,
+        "features_per_stage": [min(320, 32 * 2**stage) for stage in range(stages)],
+        "strides": [list(each) for each in strides],
+        "kernel_sizes": [list(each) for each in kernels],
+        "n_conv_per_stage": [2] * stages,
+        "n_conv_per_stage_decoder": [2] * (stages - 1),
+    }
 
 
 def with_schedule(plans: dict, backbone_epochs: int | None, joint_epochs: int | None, seed: int | None) -> dict:

@@ -17,10 +17,12 @@ def trained_bundle(
 ) -> Bundle:  # fmt: skip
     """The bundle of the trained network, not calibrated; its queries are described on the first validation case.
 
-    `data` says what it learned from, `limits` where it ends; without a `card` the model card is made of them.
+    `data` says what it learned from, `limits` where it ends; without a `card` the model card is made of them. Raises
+    InputError where there is no trained network, or the dataset is not the one that it was trained on.
     """
     checkpoint, seconds = trained(files.dataset)
     plans, dataset = read_checkpoint(checkpoint)["init_args"]["plans"], files.read_description()
+    files.check_planned(plans)
     first = next(read_prepared(files.raw, ("val",)), None)
     if first is None:
         raise InputError("no-cases", f"{files.dataset} holds no validation case.", "Prepare it from more patients.")

@@ -90,8 +90,9 @@ class ResumableTrainer(nnUNetTrainer):
         for purpose, (augmenter, count) in enumerate(zip(stock, batches_an_epoch, strict=True)):
             seed = self.preset.seed, STAGES.index(self.stage), purpose
             windows = SeededWindows(augmenter.data_loader, size, share, seed)
-            pin_memory = self.device.type == "cuda"
-            loaders.append(batches(windows, self.current_epoch * count, own_share(size), processes, pin_memory))
+            first, pin_memory = self.current_epoch * count, self.device.type == "cuda"
+            drawing = (processes + 1) // 2 if purpose else processes  # half as many for validation, as in nnU-Net
+            loaders.append(batches(windows, first, own_share(size), drawing, pin_memory))
         return tuple(loaders)
 
     def on_train_epoch_start(self) -> None:

@@ -167,6 +167,30 @@ def test_plans_stay_once_something_was_trained_with_them(released):
     assert done.returncode == 2 and "holds a training with other plans than paper-liver" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["plan --preset quick", "train", "calibrate", "export"])
+def test_a_training_never_goes_on_with_a_dataset_that_was_prepared_anew(released, tmp_path, command):
+    """A value of the masks could mean another type by then, and a patient of the training could be one of the test."""
+    work = shutil.copytree(released / "work", tmp_path / "work")
+    description = work / "raw" / "Dataset042_Liver" / "dataset.json"
+    document = json.loads(description.read_text("utf-8"))
+    document["labels"] |= {"HCC": 3, "cyst": 2}
+    description.write_text(json.dumps(document))
+    also = ("--bundle", tmp_path / "m", "--licence", "none", "--data", "-", "--limits", "-")
+    done = maxquery_train(*command.split(), "--dataset", "Dataset042_Liver", "--work", work,
+                          *(also if command == "export" else ()))  # fmt: skip
+    assert done.returncode == 2 and "was prepared anew since it was planned. Remove" in done.stderr
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_model_never_gets_the_percentiles_of_another_training(released, tmp_path):
+    work = shutil.copytree(released / "work", tmp_path / "work")
+    tables = work / "results" / "Dataset042_Liver" / "calibration.json"
+    tables.write_text(json.dumps(json.loads(tables.read_text("utf-8")) | {"checkpoint": "of a network before"}))
+    done = maxquery_train("export", "--dataset", "Dataset042_Liver", "--work", work, "--bundle", tmp_path / "m",
+                          "--licence", "none", "--data", "-", "--limits", "-")  # fmt: skip
+    assert done.returncode == 2 and "is of another training" in done.stderr and not (tmp_path / "m").exists()
+
+
 def test_a_finished_training_says_that_nothing_is_left_to_do(released):
     done = maxquery_train("train", "--dataset", "Dataset042_Liver", "--work", released / "work", "--device", "cpu")
     assert done.returncode == 0 and "The training had ended before, so nothing was done." in done.stdout

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 import torch
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
+from maxquery.backbone import build_backbone
 from maxquery.errors import InputError
 from maxquery.labels import Label
 from maxquery_training.checkpoints import FINAL, read_checkpoint
@@ -33,6 +34,23 @@ def test_a_held_out_patient_never_enters_training_and_weights_repeat_a_case(trai
     checkpoint, _, _ = trained
     splits = checkpoint.parents[4] / "preprocessed" / DATASET / "splits_final.json"
     assert json.loads(splits.read_text()) == [{"train": ["case1", "case2", "case2"], "val": ["case3"]}]
+
+
+@pytest.mark.parametrize("preset", [PAPER_LIVER, PAPER_PANCREAS])
+def test_a_papers_preset_has_a_network_for_its_windows_whatever_nnunet_chose_for_the_scans(planned, preset):
+    from maxquery_training.planning import with_preset
+
+    plans = planned.read_plans()
+    network = plans["configurations"][CONFIGURATION]["architecture"]["arch_kwargs"]
+    network["strides"] = [[1, 1, 1], *[[2, 2, 2]] * 4, [1, 2, 2]]  # what it plans for a CT of chest, abdomen and pelvis
+    with_preset(plans, preset)
+    divided_by = np.prod(network["strides"], axis=0)
+    assert (np.array(preset.patch_zyx) % divided_by == 0).all()
+    architecture = plans["configurations"][CONFIGURATION]["architecture"]
+    built = build_backbone(architecture["network_class_name"], architecture["arch_kwargs"], 1).eval()
+    window = torch.zeros(1, 1, *(2 * divided_by).tolist())
+    with torch.inference_mode():
+        assert built(window).shape == window.shape
 
 
 def test_the_backbone_rests_while_frozen_and_then_moves_at_a_tenth(trained):
