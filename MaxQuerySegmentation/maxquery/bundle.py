@@ -42,7 +42,7 @@ __all__ = [
 
 # In the repository the models lie beside MaxQuerySegmentation/; in an installed extension beside maxquery/.
 _SHIPPED = tuple(folder / "Resources" / "Models" for folder in Path(__file__).resolve().parents[1:3])
-USER_MODELS = Path(os.environ.get("XDG_DATA_HOME", os.path.expanduser("~/.local/share"))) / "maxquery" / "models"
+USER_MODELS = Path(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")) / "maxquery" / "models"
 """Where a person's own models are found by name."""
 ROOTS = (*_SHIPPED, USER_MODELS)
 PICKLE_STARTS = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(1, 6)))

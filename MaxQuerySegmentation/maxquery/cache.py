@@ -4,8 +4,17 @@ import os
 import sys
 from pathlib import Path
 
+from maxquery.errors import MachineError
+
+_WINDOWS, _OTHERS = ("LOCALAPPDATA", "", "MaxQuery"), ("XDG_CACHE_HOME", ".cache", "maxquery")
+
 
 def cache_folder(kind: str) -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "MaxQuery" / kind
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "maxquery" / kind
+    """Raises MachineError where the user has no home, as a service may have none."""
+    variable, usual, name = _WINDOWS if sys.platform == "win32" else _OTHERS
+    if folder := os.environ.get(variable):
+        return Path(folder) / name / kind
+    home = os.path.expanduser("~")
+    if home == "~":
+        raise MachineError("home", "This user has no home folder to keep files in.", f"Name a folder in {variable}.")
+    return Path(home) / usual / name / kind

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from maxquery.errors import Cancelled, InputError, MachineError, MaxQueryError, unforeseen
+from maxquery.interruption import sigterm_interrupts
 
 if TYPE_CHECKING:
     from maxquery.progress import Report
@@ -41,7 +42,8 @@ def run_command(
     options = parser.parse_args(arguments)
     code, error = None, None
     try:
-        code = options.run(options) or 0
+        with sigterm_interrupts():
+            code = options.run(options) or 0
         sys.stdout.flush()
     except MaxQueryError as caught:
         error = caught
@@ -210,7 +212,10 @@ def summary(document: dict, output: Path) -> str:
         lines.append(f"  and {len(document['findings']) - len(shown)} more in findings.csv")
     lines += [f"Warning:  {w}" for w in document["warnings"]]
     seconds, memory = document["seconds"]["total"], document["peak_memory_mb"]
-    lines.append(f"{seconds:.1f} s on {document['device']} ({document['backend']}), {memory:.0f} MB at most")
+    lines.append(
+        f"Read and computed in {seconds:.1f} s on {document['device']} ({document['backend']}), "
+        f"with {memory:.0f} MB at most"
+    )
     lines.append(f"Result in {output}")
     return "\n".join(lines)
 

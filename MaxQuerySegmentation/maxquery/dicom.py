@@ -16,7 +16,9 @@ from maxquery.plausibility import checked_grid
 from maxquery.volume import Grid
 
 TOLERANCE_MM = 0.1  # positions are often written with one decimal
-CT_IMAGE_STORAGE = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.2[^.\d]")
+CT_IMAGE_STORAGE = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.2(\.[12])?[^.\d]")
+SLICE_NAME = re.compile(r"[^.].*\.(dcm|ima|\d+)|[^.]+", re.IGNORECASE)
+"""As scanners and archives call them; LICENSE.txt and .hidden are something else."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ def _read_slice(path: Path) -> Slice | None:
         if start[128:132] == b"DICM" and CT_IMAGE_STORAGE.search(start):
             raise InputError("unreadable", "A CT slice in the folder is incomplete or damaged.",
                              "Export or copy the series again.") from error
+        if len(start) < 132 and SLICE_NAME.fullmatch(path.name):
+            raise InputError("unreadable", f"A file of the folder ends after {len(start)} bytes, as a slice does whose "
+                             "copy was interrupted.", "Copy the series again, or remove the file if it is no "
+                             "slice.") from error
         return None
 
     def text(tag: str) -> str:

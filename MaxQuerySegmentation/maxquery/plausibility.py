@@ -10,6 +10,7 @@ from maxquery.volume import Grid
 
 AIR_HU = -1024.0
 SPACING_MM = (0.05, 20.0)  # below: micro-CT or a wrong unit; above: a wrong unit
+PATIENT_MM = (1000.0, 2500.0)  # no CT is larger: across, and from head to foot
 SHEAR = 1e-4  # moves no voxel of a 500 mm stack by more than 0.05 mm; ITK refuses NIfTI from here on, too
 SAMPLE = 500_000  # voxels that judge the distribution
 
@@ -55,7 +56,7 @@ def not_finite(invalid: int, voxels: int) -> InputError:
 
 
 def extent_warnings(grid: Grid) -> list[str]:
-    """What to know of a grid that is too small to show an organ."""
+    """What to know of a grid that is too small to show an organ, or too large for a patient."""
     found = []
     if min(grid.size_xyz) < 8:
         found.append(f"The CT is only {min(grid.size_xyz)} voxels thick along one axis; "
@@ -64,6 +65,9 @@ def extent_warnings(grid: Grid) -> list[str]:
     if min(extent) < 50:
         found.append(f"The CT covers only {' × '.join(f'{e:.0f}' for e in extent)} mm; "
                      "organs that are cut off are recognised poorly.")
+    if sorted(extent)[1] > PATIENT_MM[0] or max(extent) > PATIENT_MM[1]:
+        found.append(f"The CT covers {' × '.join(f'{e:.0f}' for e in extent)} mm, more than a patient; "
+                     "its voxel spacing may be wrong, and with it every volume and diameter.")
     return found
 
 

@@ -88,7 +88,10 @@ def describe(
     source_kind: str,
     planted: str,
 ) -> dict[str, Any]:
-    """report.json: what went in, what came out, and all that is needed to run it again. Names nobody."""
+    """report.json: what went in, what came out, and all that is needed to run it again. Names nobody.
+
+    `seconds` begin with reading the CT and end before these files are written.
+    """
     grid = volume.grid
     volumes_ml = prediction.volumes_ml()
     return {

@@ -450,6 +450,23 @@ def test_a_damaged_slice(tmp_path):
     assert refusal(tmp_path).message == "A CT slice in the folder is incomplete or damaged."
 
 
+@pytest.mark.parametrize("name", ["IM005", "0005.dcm", "1.2.826.5"])
+@pytest.mark.parametrize("kept", [0, 100])
+def test_a_slice_of_which_hardly_anything_was_copied(tmp_path, name, kept):
+    """Were it the last one, and left out, the stack would be shorter and as even."""
+    write_dicom(tmp_path)
+    path = next(tmp_path.iterdir()).rename(tmp_path / name)
+    path.write_bytes(path.read_bytes()[:kept])
+    assert refusal(tmp_path).message.startswith(f"A file of the folder ends after {kept} bytes")
+
+
+def test_small_files_that_are_no_slices_may_lie_beside_them(tmp_path):
+    write_dicom(tmp_path)
+    for name in (".hidden", "LICENSE.txt", "notes.json"):
+        (tmp_path / name).write_text("")
+    assert read_case([tmp_path]).volume.grid.size_xyz[2] == 6
+
+
 def test_itk_does_not_speak_beside_us(tmp_path, capfd):
     refusal(write_dicom(tmp_path / "tilt", positions=stack(0, 2.5, 5, 8, 10.5, 13)))
     refusal(nifti_with(tmp_path, "<3h", 42, 0, 0, 0))

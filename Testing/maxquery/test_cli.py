@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from maxquery import cli
 from maxquery.bundle import load_bundle, weights_sha256
 from maxquery.cli import build_parser, run_parameters
 from maxquery.errors import unforeseen
@@ -152,6 +153,14 @@ def test_sigterm_is_an_interrupt_where_that_is_asked_for_and_only_there():
     with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_run_has_begun_cancels_it_too(number, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_segment", lambda options: signal.raise_signal(number))
+    assert cli.main(["segment", "ct.nii.gz", "--output", "out", "--progress", "jsonl"]) == 130
+    assert json.loads(capsys.readouterr().out)["stage"] == "cancelled"
 
 
 def test_a_run_hears_signals_before_it_loads_torch():

@@ -1,7 +1,10 @@
 """A CT is read as the numbers it holds, where they lie in the patient, whatever the file."""
 
+import os
 import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +201,20 @@ def test_a_ct_of_few_slices_is_read_with_a_warning(tmp_path):
     read = read_case([write_ct(tmp_path / "ct.nii.gz", ct_array((3, 20, 24)))])
     assert [w.split(";")[0] for w in read.warnings] == [
         "The CT is only 3 voxels thick along one axis", "The CT covers only 60 × 60 × 12 mm"]
+
+
+def test_a_ct_larger_than_any_patient_is_read_with_a_warning(tmp_path):
+    path = write_ct(tmp_path / "ct.nii.gz", ct_array((16, 100, 110)), spacing=(19.0, 19.0, 19.0))
+    (warning,) = read_case([path]).warnings
+    assert warning.startswith("The CT covers 2090 × 1900 × 304 mm, more than a patient; its voxel spacing may be wrong")
+
+
+def test_a_file_name_in_utf_8_is_read_in_any_locale(tmp_path):
+    path = write_ct(tmp_path / "ct_Übung.nii.gz")
+    program = "import sys; from maxquery.reading import read_case; print(read_case(sys.argv[1:]).volume.grid.size_xyz)"
+    ascii_only = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", program, path], env=ascii_only, capture_output=True, encoding="utf-8")
+    assert done.stdout == "(24, 20, 16)\n", done.stderr
 
 
 def test_a_direction_that_is_off_by_rounding_is_made_orthonormal(tmp_path):

@@ -227,6 +227,26 @@ def test_a_backend_that_disagrees_is_not_used_and_the_run_says_so(net, probe, ca
         choose(net, probe, "openvino")
 
 
+@needs_openvino
+def test_what_disagreed_on_one_ct_is_tried_again_on_the_next(net, probe, cache, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Agreement, "of", classmethod(lambda cls, *answers: cls(0.9, 0.5)))
+        assert choose(net, probe).name == "torch, 32 bit"
+    monkeypatch.setattr(openvino_backend, "_converted", lambda *a: pytest.fail("it was converted before"))
+    for _ in range(2):
+        assert choose(net, probe).name.startswith("OpenVINO")
+    facts = json.loads(next(cache.rglob("facts.json")).read_text())
+    assert facts["agreement"]["labels"] > 0.999
+
+
+@needs_openvino
+def test_of_two_precisions_that_disagree_the_nearer_one_is_told_of(net, probe, cache, monkeypatch):
+    agreements = iter([Agreement(0.9, 0.99), Agreement(0.9, 0.5)])
+    monkeypatch.setattr(Agreement, "of", classmethod(lambda cls, *answers: next(agreements)))
+    _, agreement = openvino_backend.openvino_backend(net, probe, len(LABELS), ("bf16", "f32"))
+    assert agreement.ranks == 0.99
+
+
 def test_without_openvino_torch_computes_and_asking_for_it_is_an_error(net, probe, cache, monkeypatch):
     monkeypatch.setattr(openvino_backend, "is_installed", lambda: False)
     assert choose(net, probe).name == "torch, 32 bit"
