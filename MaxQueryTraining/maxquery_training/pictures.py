@@ -1,10 +1,14 @@
-"""What a person looks at while a model trains: every curve, and which query owns what."""
+"""What a person looks at while a model trains: every curve, and which query owns what.
+
+In matplotlib's own style: nnU-Net's trainer, where it runs in the same process, makes every letter 2.5 times as large.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from matplotlib import style
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
@@ -12,6 +16,7 @@ from maxquery.labels import QueryDistribution, Role
 from maxquery_training.watching import Epoch
 
 
+@style.context("default")
 def draw_curves(epochs: Sequence[Epoch], path: Path) -> None:
     """Losses by term, Dice by label and the rate over the epochs of one stage, as a PNG."""
     figure = Figure(figsize=(9, 9), layout="constrained")
@@ -33,6 +38,7 @@ def draw_curves(epochs: Sequence[Epoch], path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
+@style.context("default")
 def draw_ownership(owned: np.ndarray, distribution: QueryDistribution, labels: Sequence[str], path: Path) -> None:
     """Of each label's voxels, which share each query owns, as a PNG: `owned` `(N, K)` counts voxels.
 
