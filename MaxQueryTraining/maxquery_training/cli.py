@@ -1,7 +1,6 @@
 """The command `maxquery-train`: from images and masks on disk to a model and its figures."""
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -218,18 +217,18 @@ def _calibrate(options: argparse.Namespace) -> None:
     files = _files(options)
     _need(files.plans, "plan")
     set_folders(options.work)
+    from maxquery.bundle import weights_sha256
     from maxquery.prediction import PredictionParameters
     from maxquery_training.calibration import calibrate
     from maxquery_training.prepared_case import read_prepared
     from maxquery_training.release import trained_bundle
-    from maxquery_training.stages import trained
 
     bundle = trained_bundle(files, name=options.dataset, licence="none", data="unsaid", limits="unsaid")
     parameters = PredictionParameters(device=options.device)
     bundle = calibrate(bundle, read_prepared(files.raw, ("val",)), parameters)
     tables = {name: getattr(bundle, name) for name in _TABLES}
     written = {name: table and table.to_json() for name, table in tables.items()}
-    files.calibration.write_text(json.dumps({"checkpoint": _sha256(trained(options.dataset)[0])} | written))
+    files.calibration.write_text(json.dumps({"weights_sha256": weights_sha256(bundle.weights)} | written))
     print(f"Calibrated. Tables in {files.calibration}")
 
 
@@ -250,22 +249,21 @@ def _export(options: argparse.Namespace) -> None:
     files = _files(options)
     _need(files.calibration, "calibrate")
     set_folders(options.work)
-    from maxquery.bundle import save_bundle
+    from maxquery.bundle import save_bundle, weights_sha256
     from maxquery.calibration import CalibrationTable
     from maxquery_training.release import trained_bundle
-    from maxquery_training.stages import trained
 
     bundle = trained_bundle(
         files, name=options.bundle.resolve().name, version=options.version, licence=options.licence,
         description=options.description, data=options.data, limits=options.limits, card=options.card,
     )  # fmt: skip
     written = json.loads(files.calibration.read_text("utf-8"))
-    if set(written) != {"checkpoint", *_TABLES} or written["checkpoint"] != _sha256(trained(options.dataset)[0]):
+    if written.pop("weights_sha256", "") != weights_sha256(bundle.weights) or set(written) != set(_TABLES):
         raise InputError(
             "calibration", f"{files.calibration} is of another training, or of another version of MaxQuery.",
             "Give 'calibrate' again.",
         )  # fmt: skip
-    tables = {name: written[name] and CalibrationTable(**written[name]) for name in _TABLES}
+    tables = {name: table and CalibrationTable(**table) for name, table in written.items()}
     save_bundle(replace(bundle, **tables), options.bundle)
     print(f"Bundle in {options.bundle}")
 
@@ -360,11 +358,6 @@ def _near_ood(options: argparse.Namespace) -> None:
 
 def _files(options: argparse.Namespace) -> DatasetFiles:
     return DatasetFiles(options.work, options.dataset)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _need(path: Path, command: str) -> None:

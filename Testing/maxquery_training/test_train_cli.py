@@ -185,7 +185,7 @@ def test_a_training_never_goes_on_with_a_dataset_that_was_prepared_anew(released
 def test_a_model_never_gets_the_percentiles_of_another_training(released, tmp_path):
     work = shutil.copytree(released / "work", tmp_path / "work")
     tables = work / "results" / "Dataset042_Liver" / "calibration.json"
-    tables.write_text(json.dumps(json.loads(tables.read_text("utf-8")) | {"checkpoint": "of a network before"}))
+    tables.write_text(json.dumps(json.loads(tables.read_text("utf-8")) | {"weights_sha256": "of a network before"}))
     done = maxquery_train("export", "--dataset", "Dataset042_Liver", "--work", work, "--bundle", tmp_path / "m",
                           "--licence", "none", "--data", "-", "--limits", "-")  # fmt: skip
     assert done.returncode == 2 and "is of another training" in done.stderr and not (tmp_path / "m").exists()
